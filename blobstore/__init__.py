@@ -1,0 +1,1 @@
+"""Packages, buildpacks, resource cache, buildpack cache and droplets, and the clean-up of orphans."""

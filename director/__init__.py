@@ -1,0 +1,1 @@
+"""Releases, deployments, CPIs, the health monitor, and `millrace up`."""

@@ -1,0 +1,167 @@
+"""What the registry stores: route keys and endpoint records.
+
+An endpoint record carries the fields of Gorouter's ``router.register`` message under the same names, so that every
+registrar says the same thing. Both a route and a record are checked here, once, on the way in; nothing that fails these
+checks reaches Redis, and a reader that finds such an entry all the same skips it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+
+MAX_ROUTE_BYTES: Final = 2048
+MAX_RECORD_BYTES: Final = 16 * 1024
+MAX_PATH_SEGMENTS: Final = 32
+
+NO_PAIRS: Final[Mapping[str, str]] = MappingProxyType({})
+
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+_PATH = re.compile(r"[!-\"$-.0->@-~/]*")
+_BACKEND_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+class InvalidRecord(ValueError):
+    """A route or an endpoint that cannot be registered; the message says which field and what is allowed."""
+
+
+def route_key(text: str) -> str:
+    """The key of a route: ``host[/path]``, lower-cased, without query and without one trailing slash.
+
+    The host may begin with ``*.``. Follows Gorouter's lookup rules: host and path match without regard to case, the path
+    is compared as it stands on the wire, by whole segments.
+
+    Raises InvalidRecord: no host, a port, characters outside a host or a path, or more than MAX_ROUTE_BYTES.
+    """
+    key = text.split("?", 1)[0].lower().removesuffix("/")
+    if len(key) > MAX_ROUTE_BYTES:
+        raise InvalidRecord(f"route {text[:60]!r}...: longer than {MAX_ROUTE_BYTES} bytes")
+    host, slash, path = key.partition("/")
+    if not _HOST.fullmatch(host):
+        raise InvalidRecord(f"route {text!r}: host {host!r} is not a name like app.example.com or *.example.com")
+    if slash and not _PATH.fullmatch(path):
+        raise InvalidRecord(f"route {text!r}: the path may hold printable ASCII only, percent-encoded as on the wire")
+    if path.count("/") >= MAX_PATH_SEGMENTS:
+        raise InvalidRecord(f"route {text!r}: more than {MAX_PATH_SEGMENTS} path segments")
+    return key
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRecord(f"{name}: a string, not {value!r}")
+    if any(c < " " or c == "\x7f" for c in value):
+        raise InvalidRecord(f"{name}: holds a control character")
+    return value
+
+
+def _port(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= 65535:
+        raise InvalidRecord(f"{name}: a number from 0 to 65535, not {value!r}")
+    return value
+
+
+def _pairs(value: Any, name: str) -> Mapping[str, str]:
+    if value is None or not value:
+        return NO_PAIRS
+    if not isinstance(value, Mapping):
+        raise InvalidRecord(f"{name}: an object of strings, not {value!r}")
+    return {_text(k, f"{name} key"): _text(v, f"{name}.{k}") for k, v in value.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """One backend address and what the router must know of it. Strings are empty, numbers 0 where nothing was said."""
+
+    host: str
+    """IP address or DNS name of the backend."""
+    port: int = 0
+    """Plaintext port."""
+    tls_port: int = 0
+    """Replaces ``port`` where it is not 0: the endpoint then speaks TLS."""
+    app: str = ""
+    private_instance_id: str = ""
+    private_instance_index: str = ""
+    server_cert_domain_san: str = ""
+    isolation_segment: str = ""
+    route_service_url: str = ""
+    availability_zone: str = ""
+    protocol: str = "http1"
+    """``http1`` or ``http2``."""
+    endpoint_updated_at_ns: int = 0
+    tags: Mapping[str, str] = field(default=NO_PAIRS)
+    options: Mapping[str, str] = field(default=NO_PAIRS)
+    """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``) and others that later readers know."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.host, str) or not _BACKEND_HOST.fullmatch(self.host):
+            raise InvalidRecord(f"host: an IP address or a DNS name, not {self.host!r}")
+        _port(self.port, "port")
+        _port(self.tls_port, "tls_port")
+        if not self.port and not self.tls_port:
+            raise InvalidRecord("port: give port or tls_port")
+        for name in _TEXT_FIELDS:
+            _text(getattr(self, name), name)
+        if self.protocol not in ("http1", "http2"):
+            raise InvalidRecord(f"protocol: http1 or http2, not {self.protocol!r}")
+        if self.route_service_url and not self.route_service_url.startswith("https://"):
+            raise InvalidRecord(f"route_service_url: must be https, not {self.route_service_url!r}")
+        if type(self.endpoint_updated_at_ns) is not int:
+            raise InvalidRecord(f"endpoint_updated_at_ns: a number, not {self.endpoint_updated_at_ns!r}")
+        object.__setattr__(self, "tags", _pairs(self.tags, "tags"))
+        object.__setattr__(self, "options", _pairs(self.options, "options"))
+
+    @property
+    def address(self) -> str:
+        """``host:port`` (``[host]:port`` for IPv6): the identity of the endpoint in a route's pool."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.tls_port or self.port}"
+
+    def to_json(self) -> bytes:
+        """Compact JSON with sorted keys and without defaults: equal records give equal bytes. Without ``uris``."""
+        known: dict[str, Any] = {}
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                known[name] = dict(value) if name in ("tags", "options") else value
+        return orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> EndpointRecord:
+        """From decoded JSON; unknown keys are ignored, as in Gorouter. Raises InvalidRecord."""
+        if "host" not in mapping:
+            raise InvalidRecord("host: missing")
+        return cls(**{name: mapping[name] for name in _DEFAULTS if name in mapping})
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> EndpointRecord:
+        """Raises InvalidRecord: not a JSON object, too large, or a field out of its range."""
+        if len(text) > MAX_RECORD_BYTES:
+            raise InvalidRecord(f"record: longer than {MAX_RECORD_BYTES} bytes")
+        try:
+            mapping = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRecord(f"record: not JSON: {error}") from None
+        if not isinstance(mapping, dict):
+            raise InvalidRecord("record: not a JSON object")
+        return cls.from_mapping(mapping)
+
+
+_DEFAULTS: Final = {
+    f.name: NO_PAIRS if f.name in ("tags", "options") else (None if f.name == "host" else f.default)
+    for f in fields(EndpointRecord)
+}
+_TEXT_FIELDS: Final = (
+    "app",
+    "private_instance_id",
+    "private_instance_index",
+    "server_cert_domain_san",
+    "isolation_segment",
+    "route_service_url",
+    "availability_zone",
+    "protocol",
+)
