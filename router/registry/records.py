@@ -33,8 +33,8 @@ class InvalidRecord(ValueError):
 def route_key(text: str) -> str:
     """The key of a route: ``host[/path]``, lower-cased, without query and without one trailing slash.
 
-    The host may begin with ``*.``. Follows Gorouter's lookup rules: host and path match without regard to case, the path
-    is compared as it stands on the wire, by whole segments.
+    The host may begin with ``*.``. Follows Gorouter's lookup rules: host and path match without regard to case, the
+    path is compared as it stands on the wire, by whole segments.
 
     Raises InvalidRecord: no host, a port, characters outside a host or a path, or more than MAX_ROUTE_BYTES.
     """
@@ -95,7 +95,7 @@ class EndpointRecord:
     endpoint_updated_at_ns: int = 0
     tags: Mapping[str, str] = field(default=NO_PAIRS)
     options: Mapping[str, str] = field(default=NO_PAIRS)
-    """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``) and others that later readers know."""
+    """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); others are kept as they came."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, str) or not _BACKEND_HOST.fullmatch(self.host):
