@@ -69,7 +69,7 @@ class Native:
     failed_endpoint_seconds: float = 30.0
     """How long an endpoint that failed is passed over."""
     forwarded_host: str = "pass"
-    """X-Forwarded-Host: ``pass`` leaves it as it came (as Gorouter), ``set`` writes the request's, ``remove`` drops it."""
+    """X-Forwarded-Host: ``pass`` as it came (as Gorouter does), ``set`` to the request's host, ``remove``."""
     connect: bool = True
     """Whether CONNECT may open tunnels to registered routes."""
     max_connections: int = 0
