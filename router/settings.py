@@ -1,11 +1,59 @@
-"""Every setting of the router, with its default. Keys that Gorouter has keep Gorouter's names.
+"""Every setting of the router, with its default and what it may be. Keys that Gorouter has keep Gorouter's names.
 
-Durations are seconds, sizes bytes. A setting of 0 means "no limit" only where it says so.
+This is the one place that describes a setting: its type says what a configuration file may hold (`router.config` reads
+these types and knows no key by name), and the text below it is what `millrace router --check` prints. In the program
+durations are seconds and sizes bytes. A setting of 0 means "no limit" only where it says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number within bounds, both included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A number of bytes: in the file a whole number, or one with KiB, MiB or GiB."""
+
+    low: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Seconds: in the file a Go duration such as ``500ms``, ``30s`` or ``1m30s``."""
+
+    zero: bool = True
+    """Whether 0s is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Text that matches a pattern; ``what`` says in words what the pattern asks for."""
+
+    pattern: str
+    what: str
+
+
+Port = Annotated[int, Whole(0, 65535)]
+Count = Annotated[int, Whole(0, 1_000_000)]
+PositiveCount = Annotated[int, Whole(1, 1_000_000)]
+Bytes = Annotated[int, Size()]
+HeadBytes = Annotated[int, Size(low=1024)]
+Seconds = Annotated[float, Duration()]
+PositiveSeconds = Annotated[float, Duration(zero=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,93 +61,129 @@ class Status:
     """The status port: /health, /routes and /metrics, plain HTTP."""
 
     host: str = "127.0.0.1"
-    port: int = 8082
+    """Where the status port listens."""
+    port: Port = 8082
+    """0 lets the system choose one; the log line ``router.started`` names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessLogSettings:
+    """One line per exchange, in Gorouter's format."""
+
     file: str = ""
     """Path, appended to; ``-`` is standard output; empty means no access log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logging:
-    level: str = "info"
+    """The router's own log on standard output, one JSON object per line; and what the access log leaves out."""
+
+    level: Annotated[str, OneOf(("debug", "info", "warn", "error"))] = "info"
+    """The least important lines that are still written."""
     disable_log_forwarded_for: bool = False
+    """Print ``-`` for X-Forwarded-For in the access log."""
     disable_log_source_ip: bool = False
+    """Print ``-`` for the client's address in the access log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    max_attempts: int = 3
+    """What one request may ask of the endpoints of its route."""
+
+    max_attempts: PositiveCount = 3
     """How many endpoints one request may try."""
-    max_conns: int = 0
+    max_conns: Count = 0
     """Exchanges in flight per endpoint; 0 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """What Gorouter has no word for; lives under ``millrace:`` in the file."""
+    """What Gorouter has no word for."""
 
     address: str = "0.0.0.0"
     """Where the traffic port listens."""
-    workers: int = 0
+    workers: Annotated[int, Whole(0, 256)] = 0
     """Worker processes; 0 means one per core."""
-    redis: str = ""
-    """URL of the registry's Redis: redis://, rediss://, redis+sentinel://, redis+cluster://, unix://."""
-    namespace: str = "millrace"
+    redis: Annotated[
+        str,
+        Matching(
+            r"(?:(?:rediss?|redis\+sentinel|redis\+cluster|unix)://.+)?",
+            "a URL that begins with redis://, rediss://, redis+sentinel://, redis+cluster:// or unix://",
+        ),
+    ] = ""
+    """Where the route registry lives."""
+    namespace: Annotated[
+        str, Matching(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, hyphens, underscores")
+    ] = "millrace"
     """The hash tag that all keys of the registry share."""
-    data: str = ".millrace"
+    data: Annotated[str, Matching(r".+", "the path of a folder")] = ".millrace"
     """Folder of the table's snapshot."""
-    max_request_target_bytes: int = 16 * 1024
-    max_request_body_bytes: int = 0
-    """0 means no limit."""
-    retry_buffer_bytes: int = 64 * 1024
+    max_request_target_bytes: HeadBytes = 16 * 1024
+    """Longest path and query together; a longer one is answered 414."""
+    max_request_body_bytes: Bytes = 0
+    """The longest request body; 0 means no limit."""
+    retry_buffer_bytes: Bytes = 64 * 1024
     """How much of a request body is held so that it can be sent again."""
-    high_water_bytes: int = 64 * 1024
+    high_water_bytes: HeadBytes = 64 * 1024
     """Unsent bytes per connection at which the faster side is paused."""
-    response_header_timeout: float = 0.0
+    response_header_timeout: Seconds = 0.0
     """From the request's last byte to the response's first; 0 means endpoint_timeout alone bounds it."""
-    body_progress_timeout: float = 60.0
+    body_progress_timeout: PositiveSeconds = 60.0
     """The longest a started body, either way, may stand still."""
-    backend_idle_timeout: float = 90.0
+    backend_idle_timeout: Seconds = 90.0
     """How long an unused connection to a backend is kept."""
-    unsafe_reuse_seconds: float = 1.0
+    unsafe_reuse_seconds: Seconds = 1.0
     """A request that must not be repeated is not sent on a connection that idled longer than this."""
-    failed_endpoint_seconds: float = 30.0
+    failed_endpoint_seconds: Seconds = 30.0
     """How long an endpoint that failed is passed over."""
-    forwarded_host: str = "pass"
+    forwarded_host: Annotated[str, OneOf(("pass", "set", "remove"))] = "pass"
     """X-Forwarded-Host: ``pass`` as it came (as Gorouter does), ``set`` to the request's host, ``remove``."""
     connect: bool = True
     """Whether CONNECT may open tunnels to registered routes."""
-    max_connections: int = 0
+    max_connections: Annotated[int, Whole(0, 10_000_000)] = 0
     """Client connections per worker; 0 means as many as the file-descriptor limit allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    port: int = 8081
+    """The whole file."""
+
+    port: Port = 8081
+    """The traffic port. 0 lets the system choose one; the log line ``router.started`` names it."""
     status: Status = field(default_factory=Status)
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
     logging: Logging = field(default_factory=Logging)
     backends: Backends = field(default_factory=Backends)
     millrace: Native = field(default_factory=Native)
-    balancing_algorithm: str = "round-robin"
+    balancing_algorithm: Annotated[str, OneOf(("round-robin", "least-connection"))] = "round-robin"
     """``round-robin`` or ``least-connection``, where a route does not say."""
     force_forwarded_proto_https: bool = False
+    """X-Forwarded-Proto always says https."""
     sanitize_forwarded_proto: bool = False
+    """X-Forwarded-Proto says how this router was reached, whatever the client claims."""
     disable_keep_alives: bool = False
-    max_idle_conns_per_host: int = 100
-    endpoint_timeout: float = 900.0
+    """A connection to a backend serves one request."""
+    max_idle_conns_per_host: Count = 100
+    """Unused connections kept per backend."""
+    endpoint_timeout: Seconds = 900.0
     """The longest one attempt may take, response body included; 0 means no limit. Tunnels are exempt."""
-    endpoint_dial_timeout: float = 5.0
-    frontend_idle_timeout: float = 900.0
-    read_header_timeout: float = 30.0
-    drain_wait: float = 0.0
-    drain_timeout: float = 900.0
-    empty_pool_timeout: float = 60.0
+    endpoint_dial_timeout: PositiveSeconds = 5.0
+    """The longest the opening of a connection to a backend may take."""
+    frontend_idle_timeout: PositiveSeconds = 900.0
+    """How long a client connection may wait between two requests."""
+    read_header_timeout: PositiveSeconds = 30.0
+    """From a request's first byte to the end of its head."""
+    drain_wait: Seconds = 0.0
+    """On SIGUSR1: how long the router goes on as before while /health already says 503."""
+    drain_timeout: Seconds = 900.0
+    """The longest a drain or a roll waits for exchanges in flight; what is left then is cut off."""
+    empty_pool_timeout: Seconds = 60.0
     """How long a route whose last endpoint left answers 503 before it becomes unknown (404)."""
-    max_request_header_bytes: int = 64 * 1024
-    max_request_headers: int = 128
-    max_response_header_bytes: int = 64 * 1024
-    max_response_headers: int = 256
+    max_request_header_bytes: HeadBytes = 64 * 1024
+    """Request line and headers together."""
+    max_request_headers: PositiveCount = 128
+    """Header lines of a request."""
+    max_response_header_bytes: HeadBytes = 64 * 1024
+    """Status line and headers together."""
+    max_response_headers: PositiveCount = 256
+    """Header lines of a response."""

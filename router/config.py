@@ -1,0 +1,263 @@
+"""Reads one YAML file into `router.settings.Settings`, strictly, and says everything that is wrong with it at once.
+
+Keys, kinds and bounds come from the dataclasses in `router.settings`; this module knows no key by name and must never
+guess: a key it does not know, a key given twice or a value of another kind is an error with its line. The only
+exception it raises is ConfigError, whatever the file holds. Anchors, aliases and tags are refused: a configuration
+needs none, and they make a small file huge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+import yaml
+
+from router.settings import Duration, Matching, OneOf, Settings, Size, Whole
+
+MAX_FILE_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 8
+
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h)")
+_SIZE: Final = re.compile(r"([0-9]{1,15}) ?(KiB|MiB|GiB)?")
+_MULTIPLES: Final = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_TRUE: Final = frozenset(("true", "yes", "on"))
+LONGEST_SECONDS: Final = 290 * 365 * 86400.0
+"""About what Go's 64 bits of nanoseconds hold."""
+
+
+class ConfigError(Exception):
+    """The file cannot be used. ``problems`` holds one line per thing to mend, in the order of the file."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load(path: Path) -> Settings:
+    """Settings from the file at ``path``. Raises ConfigError: not there, not readable, too large, or wrong inside."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot read the configuration file: {error.strerror}"]) from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError([f"{path}: larger than {MAX_FILE_BYTES} bytes; this is not a router's configuration"])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8; save the file as UTF-8"]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Settings:
+    """Settings from the text of a file; ``name`` stands in front of every problem. An empty text means all defaults."""
+    root = _compose(text, name)
+    if root is None or _is_null(root):
+        return Settings()
+    problems: list[str] = []
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError([f"{name}:{_line(root)}: the file must be made of `key: value` lines, not {_shown(root)}"])
+    settings: Settings = _section(root, Settings, "", name, problems)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def seconds(text: str) -> float:
+    """A Go duration string (time.ParseDuration) in seconds. Raises ValueError: not one, negative, or past 290 years."""
+    total, at = 0.0, 0
+    if text == "0":
+        return 0.0
+    while match := _DURATION_PART.match(text, at):
+        total += float(match[1]) * _UNITS[match[2]]
+        at = match.end()
+    if not text or at != len(text):
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 30s or 1m30s")
+    if total > LONGEST_SECONDS:
+        raise ValueError(f"{text!r} is longer than a duration can be")
+    return total
+
+
+def size(text: str) -> int:
+    """Bytes from ``65536``, ``64KiB``, ``1MiB`` or ``2GiB``. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a number of bytes such as 65536, 64KiB or 1MiB")
+    return int(match[1]) * _MULTIPLES[match[2]]
+
+
+def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
+    """A settings dataclass again from what `dataclasses.asdict` made of it."""
+    hints = get_type_hints(kind)
+    return kind(**{k: from_plain(hints[k], v) if isinstance(v, dict) else v for k, v in plain.items()})
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    try:
+        _refuse_what_needs_no_place_here(text, name)
+        root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        return root
+    except yaml.MarkedYAMLError as error:
+        where = f"{name}:{error.problem_mark.line + 1}" if error.problem_mark else name
+        what = error.problem or error.context
+        if what and "'\\t'" in what:
+            what = "a tab stands where YAML wants spaces; indent with spaces"
+        raise ConfigError([f"{where}: not YAML: {what}"]) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError([f"{name}: not YAML: {reason}"]) from None
+
+
+def _refuse_what_needs_no_place_here(text: str, name: str) -> None:
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        where = f"{name}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent) or (isinstance(event, yaml.NodeEvent) and event.anchor):
+            raise ConfigError([f"{where}: anchors (&) and aliases (*) are not allowed; write the value out"])
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
+            raise ConfigError([f"{where}: tags (!) are not allowed; remove {event.tag}"])
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ConfigError([f"{where}: nested deeper than {MAX_DEPTH} levels"])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise ConfigError([f"{where}: a second document begins here (---); keep one"])
+
+
+def _section(node: yaml.MappingNode, kind: type[Any], path: str, name: str, problems: list[str]) -> Any:
+    hints = get_type_hints(kind, include_extras=True)
+    known = [f.name for f in dataclasses.fields(kind)]
+    values: dict[str, Any] = {}
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        where = f"{name}:{_line(key_node)}"
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
+        if key not in known:
+            problems.append(f"{where}: {_unknown(key_node, key, path, known)}")
+        elif key in seen:
+            problems.append(f"{where}: {path}{key} is given twice, first on line {seen[key]}; keep one")
+        else:
+            seen[key] = _line(key_node)
+            hint = hints[key]
+            if dataclasses.is_dataclass(hint):
+                if isinstance(value_node, yaml.MappingNode):
+                    values[key] = _section(value_node, hint, f"{path}{key}.", name, problems)  # type: ignore[arg-type]
+                elif not _is_null(value_node):
+                    allowed = ", ".join(f.name for f in dataclasses.fields(hint))
+                    problems.append(f"{where}: {path}{key} holds further keys ({allowed}), not {_shown(value_node)}")
+            else:
+                try:
+                    values[key] = _value(value_node, hint)
+                except ValueError as error:
+                    problems.append(f"{where}: {path}{key}: {error}")
+    return kind(**values) if not problems else None
+
+
+def _unknown(node: yaml.Node, key: str, path: str, known: list[str]) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        return "a key must be a plain word"
+    near = difflib.get_close_matches(key[:100], known, n=1)
+    hint = f"; did you mean {path}{near[0]}?" if near else "."
+    place = f"under {path[:-1]}" if path else "at the top"
+    return f"unknown key {path}{key[:100]}{hint} Allowed {place}: {', '.join(known)}"
+
+
+def _value(node: yaml.Node, hint: Any) -> Any:
+    """The value of a leaf, checked. Raises ValueError with what it was and what is allowed."""
+    base, rule = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
+    allowed = describe(base, rule)
+    if _is_null(node):
+        raise ValueError(f"has no value; give {allowed}, or remove the line for the default")
+    if not isinstance(node, yaml.ScalarNode):
+        raise ValueError(f"{allowed} is wanted, not {_shown(node)}")
+    text, said = node.value, node.tag.rpartition(":")[2]
+    wrong = ValueError(f"{_shown(node)} is not allowed; give {allowed}")
+    match rule:
+        case Duration():
+            if said != "str":
+                raise ValueError(f"{_shown(node)} has no unit; give {allowed}")
+            value = seconds(text)
+            if value == 0 and not rule.zero:
+                raise wrong
+            return value
+        case Size():
+            if said not in ("int", "str") or size(text) < rule.low:
+                raise wrong
+            return size(text)
+        case Whole():
+            if said != "int" or not _WHOLE.fullmatch(text) or not rule.low <= int(text) <= rule.high:
+                raise wrong
+            return int(text)
+        case OneOf() if text in rule.values:
+            return text
+        case Matching() if said == "str" and re.fullmatch(rule.pattern, text):
+            return text
+        case None if base is bool and said == "bool":
+            return text.lower() in _TRUE
+        case None if base is str and said == "str":
+            return text
+    if base is str and said != "str":
+        raise ValueError(f"{_shown(node)} is read as {said}; put it in quotes")
+    raise wrong
+
+
+def describe(base: Any, rule: Any) -> str:
+    """What a setting may be, in words."""
+    match rule:
+        case Duration():
+            return "a duration such as 500ms, 30s or 1m30s" + ("" if rule.zero else ", above 0s")
+        case Size():
+            return "a number of bytes such as 65536, 64KiB or 1MiB" + (f", at least {rule.low}" if rule.low else "")
+        case Whole():
+            return f"a whole number from {rule.low} to {rule.high}"
+        case OneOf():
+            return "one of " + ", ".join(rule.values)
+        case Matching():
+            return rule.what
+    return "true or false" if base is bool else "text"
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _shown(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "further keys"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    text = node.value if len(node.value) <= 60 else node.value[:60] + "..."
+    return repr(text)
+
+
+def duration_text(value: float) -> str:
+    """The shortest Go duration string that reads back as ``value`` seconds."""
+    for unit, length in (("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3)):
+        count = round(value / length)
+        if count and math.isclose(count * length, value, rel_tol=1e-12):
+            return f"{count}{unit}"
+    return f"{value:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def size_text(value: int) -> str:
+    """``64KiB`` rather than ``65536`` where that is exact."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if value and value % _MULTIPLES[unit] == 0:
+            return f"{value // _MULTIPLES[unit]}{unit}"
+    return str(value)

@@ -1,0 +1,69 @@
+"""Prints settings as a configuration file with a comment on every key: what `millrace router --check` shows.
+
+The comments are the texts that stand below the fields in `router.settings`; what is printed reads back, through
+`router.config`, as the same settings (a password in a URL apart). It must never print a password.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import json
+import re
+from typing import Any, get_args, get_type_hints
+
+from router import settings as described
+from router.config import describe, duration_text, size_text
+from router.settings import Duration, Settings, Size
+
+_PASSWORD = re.compile(r"(://[^/@]*?:)[^/]*(@)")
+
+
+def page(settings: Settings) -> str:
+    """The whole file, every key with its value; ends with a newline."""
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(_section(settings, 0))) + "\n"
+
+
+def without_password(url: str) -> str:
+    """``redis://user:secret@host`` as ``redis://user:***@host``."""
+    return _PASSWORD.sub(r"\1***\2", url)
+
+
+def _section(section: Any, depth: int) -> list[str]:
+    kind = type(section)
+    hints = get_type_hints(kind, include_extras=True)
+    texts = _texts(kind.__name__)
+    indent = "  " * depth
+    lines: list[str] = []
+    for field in dataclasses.fields(kind):
+        value, hint = getattr(section, field.name), hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            lines += ["", f"{indent}# {hint.__doc__}", f"{indent}{field.name}:", *_section(value, depth + 1), ""]
+        else:
+            base, rule = get_args(hint) or (hint, None)
+            lines += [f"{indent}# {' '.join(texts[field.name].split())} ({describe(base, rule)})".replace("``", "`")]
+            lines += [f"{indent}{field.name}: {_value(value, rule)}"]
+    return lines
+
+
+def _value(value: Any, rule: Any) -> str:
+    if isinstance(rule, Duration):
+        return duration_text(value)
+    if isinstance(rule, Size):
+        return size_text(value)
+    if isinstance(value, str):
+        return json.dumps(without_password(value))
+    return json.dumps(value)
+
+
+def _texts(name: str) -> dict[str, str]:
+    """The string that follows each field of the dataclass ``name`` in the source of `router.settings`."""
+    module = ast.parse(inspect.getsource(described))
+    body = next(n.body for n in module.body if isinstance(n, ast.ClassDef) and n.name == name)
+    texts: dict[str, str] = {}
+    for before, after in itertools.pairwise(body):
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(after, ast.Expr):
+            texts[before.target.id] = ast.literal_eval(after.value)
+    return texts
