@@ -54,8 +54,8 @@ def route_key(text: str) -> str:
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise InvalidRecord(f"{name}: a string, not {value!r}")
-    if any(c < " " or c == "\x7f" for c in value):
-        raise InvalidRecord(f"{name}: holds a control character")
+    if not value.isprintable():
+        raise InvalidRecord(f"{name}: holds a character that cannot be printed")
     return value
 
 
@@ -93,8 +93,8 @@ class EndpointRecord:
     protocol: str = "http1"
     """``http1`` or ``http2``."""
     endpoint_updated_at_ns: int = 0
-    tags: Mapping[str, str] = field(default=NO_PAIRS)
-    options: Mapping[str, str] = field(default=NO_PAIRS)
+    tags: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
+    options: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
     """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); others are kept as they came."""
 
     def __post_init__(self) -> None:
