@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -73,9 +74,12 @@ def _pairs(value: Any, name: str) -> Mapping[str, str]:
     return {_text(k, f"{name} key"): _text(v, f"{name}.{k}") for k, v in value.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EndpointRecord:
-    """One backend address and what the router must know of it. Strings are empty, numbers 0 where nothing was said."""
+    """One backend address and what the router must know of it. Strings are empty, numbers 0 where nothing was said.
+
+    Never changed once made; not frozen all the same, since a router makes a million and freezing doubles the cost.
+    """
 
     host: str
     """IP address or DNS name of the backend."""
@@ -98,6 +102,27 @@ class EndpointRecord:
     """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); others are kept as they came."""
 
     def __post_init__(self) -> None:
+        try:
+            valid = (
+                _BACKEND_HOST.fullmatch(self.host)
+                and type(self.port) is int
+                and type(self.tls_port) is int
+                and type(self.endpoint_updated_at_ns) is int
+                and 0 < (self.tls_port or self.port) <= 65535
+                and 0 <= self.port <= 65535
+                and self.protocol in ("http1", "http2")
+                and "".join(_texts(self)).isprintable()
+                and self.tags is NO_PAIRS
+                and self.options is NO_PAIRS
+                and not self.route_service_url
+            )
+        except TypeError:
+            valid = False
+        if not valid:
+            self._check_each()
+
+    def _check_each(self) -> None:
+        """Every field by itself, to name the one that is wrong. Raises InvalidRecord."""
         if not isinstance(self.host, str) or not _BACKEND_HOST.fullmatch(self.host):
             raise InvalidRecord(f"host: an IP address or a DNS name, not {self.host!r}")
         _port(self.port, "port")
@@ -112,8 +137,8 @@ class EndpointRecord:
             raise InvalidRecord(f"route_service_url: must be https, not {self.route_service_url!r}")
         if type(self.endpoint_updated_at_ns) is not int:
             raise InvalidRecord(f"endpoint_updated_at_ns: a number, not {self.endpoint_updated_at_ns!r}")
-        object.__setattr__(self, "tags", _pairs(self.tags, "tags"))
-        object.__setattr__(self, "options", _pairs(self.options, "options"))
+        self.tags = _pairs(self.tags, "tags")
+        self.options = _pairs(self.options, "options")
 
     @property
     def address(self) -> str:
@@ -135,6 +160,8 @@ class EndpointRecord:
         """From decoded JSON; unknown keys are ignored, as in Gorouter. Raises InvalidRecord."""
         if "host" not in mapping:
             raise InvalidRecord("host: missing")
+        if mapping.keys() <= _DEFAULTS.keys():
+            return cls(**mapping)
         return cls(**{name: mapping[name] for name in _DEFAULTS if name in mapping})
 
     @classmethod
@@ -165,3 +192,4 @@ _TEXT_FIELDS: Final = (
     "availability_zone",
     "protocol",
 )
+_texts: Final = attrgetter(*_TEXT_FIELDS)
