@@ -119,7 +119,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
 def _refuse_what_needs_no_place_here(text: str, name: str) -> None:
     depth = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        where = f"{name}:{event.start_mark.line + 1}"
+        where = f"{name}:{_line(event)}"
         if isinstance(event, yaml.AliasEvent) or (isinstance(event, yaml.NodeEvent) and event.anchor):
             raise ConfigError([f"{where}: anchors (&) and aliases (*) are not allowed; write the value out"])
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
@@ -233,7 +233,8 @@ def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
-def _line(node: yaml.Node) -> int:
+def _line(node: Any) -> int:
+    """Of a YAML node or event, counted from 1."""
     return int(node.start_mark.line) + 1
 
 

@@ -1,0 +1,81 @@
+"""Opens the traffic port: one listening socket per worker slot, all on one address, spread by the kernel.
+
+A slot's socket lives as long as the supervisor, whoever serves it: connections that arrive while its worker is being
+replaced wait in its backlog and are lost to nobody. Never accepts anything itself.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+from typing import Final
+
+BACKLOG: Final = 4096
+
+
+class CannotListen(Exception):
+    """The address cannot be had; the message says which, why, and which settings to change."""
+
+
+def open_sockets(address: str, port: int, count: int) -> list[socket.socket]:
+    """``count`` listening sockets that share ``address``:``port`` by SO_REUSEPORT; port 0 is chosen by the system.
+
+    Raises CannotListen: the name does not resolve, the address is not of this machine, the port is taken or privileged.
+    """
+    where = f"millrace.address {address!r}, port {port}"
+    try:
+        family, _, _, _, place = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )[0]
+        free = _reserve(family, place)
+        return [_listen(family, free) for _ in range(count)]
+    except PermissionError:
+        raise CannotListen(
+            f"{where}: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another port"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotListen(f"{where}: {reason}; change port or millrace.address, or stop what uses it") from None
+
+
+def _reserve(family: int, place: tuple[object, ...]) -> tuple[object, ...]:
+    """The address with its final port, known to be free.
+
+    SO_REUSEPORT alone would let a second router of the same user slip onto a busy port and take half its connections.
+    """
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _both_families(probe)
+        probe.bind(place)
+        probe.listen(1)
+        bound: tuple[object, ...] = probe.getsockname()
+        return bound
+
+
+def _listen(family: int, place: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _both_families(sock)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _both_families(sock: socket.socket) -> None:
+    if sock.family == socket.AF_INET6:
+        # "::" serves IPv4 as well, as Gorouter's listener does.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+
+
+def raise_file_limit() -> int:
+    """Lift the soft limit of open files to the hard one; every connection is a file. Returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,49 @@
+"""The router's own log: one JSON object per line on standard output, in the shape of Gorouter's component log.
+
+    {"log_level":1,"timestamp":"2025-01-01T10:00:00.000000000Z","message":"...","source":"millrace.supervisor","data":{}}
+
+Figures and names belong in ``data`` (`logger.info("worker-died", extra={"data": {...}})`), so that a message is always
+the same few words and can be searched for. Nothing on the hot path logs here: the access log is `router.access_log`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any, Final
+
+import orjson
+
+_LEVELS: Final = {logging.DEBUG: 0, logging.INFO: 1, logging.WARNING: 2, logging.ERROR: 3, logging.CRITICAL: 3}
+_NAMES: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one line of JSON; ``always`` is added to the data of every line."""
+
+    def __init__(self, always: dict[str, Any]) -> None:
+        super().__init__()
+        self._always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        data = {**self._always, **getattr(record, "data", {})}
+        if record.exc_info:
+            data["trace"] = self.formatException(record.exc_info)
+        second, fraction = divmod(record.created, 1)
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        line = {
+            "log_level": _LEVELS.get(record.levelno, 1),
+            "timestamp": f"{when}.{int(fraction * 1e9):09d}Z",
+            "message": record.getMessage(),
+            "source": "millrace." + record.name.removeprefix("router."),
+            "data": data,
+        }
+        return orjson.dumps(line, default=str).decode()
+
+
+def to_stdout(level: str, **always: Any) -> None:
+    """Send every logger of this process to standard output from ``level`` (debug, info, warn, error) on."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines(always))
+    logging.basicConfig(level=_NAMES[level], handlers=[handler], force=True)

@@ -1,0 +1,64 @@
+"""The text of GET /routes: Gorouter's JSON object of routes, produced in fragments so that it never holds up a loop.
+
+Runs in a worker, between requests. Whatever the table's shape (many routes, or one route with very many endpoints),
+one fragment is one small piece of work. It must never change the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Protocol
+
+import orjson
+
+from router.registry.records import EndpointRecord
+
+NO_TTL: Final = -1
+"""An endpoint has no time to live of its own: its registrar's lease has."""
+
+
+class Routes(Protocol):
+    """What a route table must be able to say for this page."""
+
+    def routes(self) -> Iterable[str]:
+        """Route keys, ``host[/path]``."""
+
+    def records(self, route: str) -> Iterable[EndpointRecord]:
+        """The endpoints of a route; none where the route is gone or its pool is empty."""
+
+
+def fragments(table: Routes) -> Iterator[bytes]:
+    """Pieces of UTF-8 JSON; joined they are one object, route key to list of endpoints.
+
+    The table may change between two pieces: every route that was there all the time is in the result, and no route is
+    in it twice.
+    """
+    separator = b"{"
+    for route in list(table.routes()):
+        yield separator + orjson.dumps(route) + b":["
+        separator = b",\n"
+        comma = b""
+        for record in list(table.records(route)):
+            yield comma + orjson.dumps(_endpoint(record))
+            comma = b","
+        yield b"]"
+    yield b"{}\n" if separator == b"{" else b"}\n"
+
+
+def _endpoint(record: EndpointRecord) -> dict[str, Any]:
+    endpoint: dict[str, Any] = {
+        "address": record.address,
+        "availability_zone": record.availability_zone,
+        "protocol": record.protocol,
+        "tls": record.tls_port != 0,
+        "ttl": NO_TTL,
+        "tags": dict(record.tags),
+    }
+    for name in ("route_service_url", "isolation_segment", "private_instance_id", "server_cert_domain_san"):
+        value = getattr(record, name)
+        if value:
+            endpoint[name] = value
+    algorithm = record.options.get("loadbalancing")
+    if algorithm:
+        endpoint["load_balancing_algorithm"] = algorithm
+    return endpoint
