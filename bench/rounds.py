@@ -1,0 +1,139 @@
+"""Side by side: all proxies up at once, loaded in turn, round after round, each round metered.
+
+A B C A B C rather than A A B B C C, so that whatever the machine does meanwhile falls on all alike, and ratios are
+taken within a round. It must never load two proxies at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from bench.load import Generator, LoadResult
+from bench.machine import BenchError, Cores
+from bench.meter import core_busy_ns, cpu_ns, memory
+from bench.peers import Proxy, new_site
+from bench.programs import Program
+from bench.proxied import answers
+from bench.scenarios import Scenario
+
+MEMORY_SAMPLE_SECONDS = 0.5
+SATURATED = 0.95
+"""The share of its core above which the proxy was what limited the rate."""
+DISTURBED = 0.05
+"""The share of the proxy's core from which others' work on it is worth a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how often."""
+
+    rounds: int = 5
+    seconds: float = 4.0
+    warm_up: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One proxy under one scenario, once."""
+
+    requests_per_second: float
+    p50_us: float
+    p99_us: float
+    cpu_us_per_request: float
+    """User and system time of the proxy's whole process tree."""
+    core_share: float
+    """The part of its core that the proxy used."""
+    foreign_share: float
+    """The part of that core that others used."""
+    peak_rss_bytes: int
+    peak_pss_bytes: int
+    errors: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioResult:
+    scenario: Scenario
+    rounds: dict[str, list[Round]] = field(default_factory=dict)
+    """By proxy, in the order of the rounds."""
+
+    def not_saturated(self) -> list[str]:
+        """Proxies whose rate says nothing of their capacity: something else was the limit."""
+        return [name for name, rounds in self.rounds.items() if median(r.core_share for r in rounds) < SATURATED]
+
+    def disturbed(self) -> list[str]:
+        """Proxies that had to share their core with strangers."""
+        return [name for name, rounds in self.rounds.items() if median(r.foreign_share for r in rounds) > DISTURBED]
+
+    def errors(self, name: str) -> int:
+        return sum(sum(r.errors.values()) for r in self.rounds[name])
+
+
+@dataclass(slots=True)
+class Bench:
+    """What stays the same for all scenarios."""
+
+    folder: Path
+    cores: Cores
+    backend_port: int
+    generator: Generator
+    effort: Effort
+
+    def compare(self, scenario: Scenario, proxies: Sequence[Proxy], progress: Callable[[str], None]) -> ScenarioResult:
+        """All rounds of one scenario, with fresh processes, so that peak memory is this scenario's own.
+
+        Raises BenchError.
+        """
+        result = ScenarioResult(scenario, {proxy.name: [] for proxy in proxies})
+        folder = self.folder / scenario.name
+        folder.mkdir()
+        with ExitStack() as stack:
+            running = list(self._start(proxies, folder, stack))
+            for number in range(self.effort.rounds):
+                for name, program, port in running:
+                    progress(f"{scenario.title}: round {number + 1} of {self.effort.rounds}, {name}")
+                    result.rounds[name].append(self._measure(program, port, scenario))
+        return result
+
+    def _start(self, proxies: Sequence[Proxy], folder: Path, stack: ExitStack) -> Iterator[tuple[str, Program, int]]:
+        for proxy in proxies:
+            site = new_site(folder, proxy.name, self.backend_port, self.cores)
+            program = proxy.start(site, stack)
+            program.wait_until(partial(answers, site.port), 15, "served its route")
+            yield proxy.name, program, site.port
+
+    def _measure(self, program: Program, port: int, scenario: Scenario) -> Round:
+        if self.effort.warm_up:
+            self.generator.run(scenario, port, self.effort.warm_up, self.cores.load)
+        core = self.cores.proxy
+        began, cpu_before, busy_before = time.monotonic_ns(), cpu_ns(program.pid), core_busy_ns(core)
+        load, rss, pss = self._load(program, port, scenario)
+        elapsed = time.monotonic_ns() - began
+        used, busy = cpu_ns(program.pid) - cpu_before, core_busy_ns(core) - busy_before
+        if not load.requests:
+            raise BenchError(f"{program.name} answered nothing in the scenario {scenario.name}: errors {load.errors}")
+        return Round(
+            requests_per_second=load.requests / load.seconds,
+            p50_us=load.p50_us,
+            p99_us=load.p99_us,
+            cpu_us_per_request=used / 1000 / load.requests,
+            core_share=used / 1e9 / load.seconds,
+            foreign_share=max(0.0, (busy - used) / elapsed),
+            peak_rss_bytes=rss,
+            peak_pss_bytes=pss,
+            errors=load.errors,
+        )
+
+    def _load(self, program: Program, port: int, scenario: Scenario) -> tuple[LoadResult, int, int]:
+        generation = self.generator.start(scenario, port, self.effort.seconds, self.cores.load)
+        rss = pss = 0
+        with generation:
+            while generation.running(MEMORY_SAMPLE_SECONDS):
+                now = memory(program.pid)
+                rss, pss = max(rss, now.rss), max(pss, now.pss)
+        return generation.result(), rss, pss
