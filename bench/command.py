@@ -1,176 +1,215 @@
 """``millrace bench``: everything, or one part of it.
 
-It must never leave anything running: whatever ends it, Ctrl-C and SIGTERM included, ends its programs first.
+It must never measure by itself: it chooses, shows and saves.
 """
 
 from __future__ import annotations
 
-import signal
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import ipaddress
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 import orjson
 from rich.console import Console
 
-from bench import machine, report
+from bench import registry, report
 from bench.gorouter import Gorouter
-from bench.load import choose_generator, start_backend
-from bench.machine import BenchError
-from bench.peers import Caddy, Envoy, HAProxy, Nginx, Proxy, Traefik
-from bench.rounds import Bench, Effort
+from bench.machine import BenchError, pinned
+from bench.peers import Caddy, Envoy, HAProxy, Nginx, Proxy, Traefik, new_site
+from bench.rounds import Bench, Effort, ScenarioResult
 from bench.scenarios import SCENARIOS
+from bench.session import new_console, opening, save, session, tell_opening
+from bench.subject import Router
+from router.registry.embedded import EmbeddedRedisError
+from router.registry.writer import RegistryUnavailable
 
 PROXIES: Final[dict[str, Proxy]] = {
-    proxy.name: proxy for proxy in (Nginx(), HAProxy(), Envoy(), Traefik(), Caddy(), Gorouter())
+    proxy.name: proxy for proxy in (Router(), Nginx(), HAProxy(), Envoy(), Traefik(), Caddy(), Gorouter())
 }
 DEFAULT: Final = Effort()
+ROUTES: Final = 100_000
 RESULTS: Final = Path("bench/results")
-FILE_WIDTH: Final = 140
-"""Columns of the tables when they do not go to a terminal."""
 
 
-@contextmanager
-def orderly() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, and failures of the bench become one line for people."""
-
-    def unwind(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    except BenchError as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def new_console(as_json: bool) -> Console:
-    """Where people read: standard error when standard output is the document; wide where nobody says how wide."""
-    console = Console(stderr=as_json)
-    return console if console.is_terminal else Console(stderr=as_json, width=FILE_WIDTH)
-
-
-def choose(only: str) -> tuple[list[Proxy], dict[str, str]]:
-    """The proxies to measure, by comma-separated names (empty: all), and those left out with the reason.
-
-    Raises click.BadParameter: a name that no proxy has.
-    """
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(PROXIES)
+def chosen(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
+    """Comma-separated names of proxies. Raises click.BadParameter for one that there is not."""
+    names = tuple(name.strip() for name in text.split(","))
     if unknown := [name for name in names if name not in PROXIES]:
         raise click.BadParameter(f"no proxy is called {', '.join(unknown)}; there are {', '.join(PROXIES)}")
+    return names
+
+
+def compare(
+    bench: Bench, names: tuple[str, ...], scenarios: tuple[str, ...], console: Console
+) -> tuple[dict[str, Any], list[ScenarioResult]]:
+    """Run HTTP scenarios through proxies and show them; their part of the document. Raises BenchError."""
     missing = {name: PROXIES[name].missing() for name in names}
-    return [PROXIES[name] for name in names if not missing[name]], {k: why for k, why in missing.items() if why}
-
-
-def save(document: dict[str, Any], results: Path) -> Path:
-    """Write the document under its time into ``results``; the file's path."""
-    results.mkdir(parents=True, exist_ok=True)
-    path = results / f"{document['taken']}.json"
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    return path
-
-
-def opening(generator: str, backend: str, cores: machine.Cores, effort: Effort) -> dict[str, Any]:
-    """The head of a document: when, where and how."""
-    return {
-        "taken": datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
-        "machine": machine.describe(),
-        "cores": asdict(cores),
-        "generator": generator,
-        "backend": backend,
-        "effort": asdict(effort),
-    }
-
-
-def tell_opening(head: dict[str, Any], console: Console) -> None:
-    described, cores, effort = head["machine"], head["cores"], head["effort"]
-    console.print(
-        f"{described['processor']}, {described['cores']} cores, Linux {described['kernel']}; "
-        f"load by {head['generator']}, backend {head['backend']}; "
-        f"{effort['rounds']} rounds of {effort['seconds']:g} s after {effort['warm_up']:g} s of warm-up",
-        highlight=False,
-    )
-    if cores["proxy"] == cores["load"]:
-        console.print("[yellow]one core only: proxies and load share it, so rates are not capacities[/yellow]")
-
-
-def compare(only: str, scenarios: tuple[str, ...], effort: Effort, results: Path, console: Console) -> dict[str, Any]:
-    """Run the HTTP scenarios, show and save them; the document. Raises BenchError."""
-    proxies, left_out = choose(only)
+    left_out = {name: why for name, why in missing.items() if why}
+    proxies = [PROXIES[name] for name in names if name not in left_out]
+    for proxy in proxies:
+        console.print(f"  {proxy.name}: {proxy.version()}{f' ({proxy.gap})' if proxy.gap else ''}")
+    for name, why in left_out.items():
+        console.print(f"  [yellow]{name} left out: {why}[/yellow]")
     if not proxies:
-        raise BenchError("nothing to measure: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    cores = machine.choose_cores()
-    machine.raise_file_limit()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as temporary, ExitStack() as stack:
-        folder = Path(temporary)
-        generator = choose_generator(folder)
-        backend = start_backend(folder, cores.load, stack)
-        head = opening(generator.name, backend.name, cores, effort)
-        versions = {proxy.name: proxy.version() for proxy in proxies}
-        gaps = {proxy.name: proxy.gap for proxy in proxies if proxy.gap}
-        tell_opening(head, console)
-        for name, version in versions.items():
-            console.print(f"  {name}: {version}{f' ({gaps[name]})' if name in gaps else ''}", highlight=False)
-        for name, why in left_out.items():
-            console.print(f"  [yellow]{name} left out: {why}[/yellow]", highlight=False)
-        bench = Bench(folder, cores, backend.port, generator, effort)
-        measured = []
-        for name in scenarios or tuple(SCENARIOS):
-            with console.status("") as status:
-                measured.append(bench.compare(SCENARIOS[name], proxies, status.update))
-            report.show(measured[-1], console)
+        raise BenchError("nothing to measure: every proxy named was left out")
+    console.print()
+    measured = []
+    for name in scenarios:
+        with console.status("") as status:
+            measured.append(bench.compare(SCENARIOS[name], proxies, status.update))
+        report.show(measured[-1], console)
     document = {
-        **head,
-        "versions": versions,
-        "gaps": gaps,
+        "versions": {proxy.name: proxy.version() for proxy in proxies},
+        "gaps": {proxy.name: proxy.gap for proxy in proxies if proxy.gap},
         "left_out": left_out,
         "scenarios": [report.document(result) for result in measured],
     }
+    return document, measured
+
+
+def change_routes(bench: Bench, routes: int, console: Console) -> dict[str, Any]:
+    """Run the registry scenarios and show them; their part of the document. Raises BenchError."""
+    with console.status("") as status:
+        result = registry.run(bench, routes, status.update)
+    console.print(registry.table(result))
+    return {"registry": asdict(result)}
+
+
+def finish(
+    document: dict[str, Any], measured: list[ScenarioResult], results: Path, console: Console, as_json: bool
+) -> None:
+    """Save the document and its pictures, and print it where it is asked for."""
     path = save(document, results)
-    console.print(f"saved {path}", highlight=False)
-    if find_spec("matplotlib") is None:
-        console.print("[yellow]no plots: matplotlib is missing (pip install 'millrace[bench]')[/yellow]")
-        return document
-    from bench import plots  # noqa: PLC0415 - optional
+    console.print(f"saved {path}")
+    if measured and find_spec("matplotlib") is None:
+        console.print("[yellow]no plots: matplotlib is missing (pip install 'millrace\\[bench]')[/yellow]")
+    elif measured:
+        from bench import plots  # noqa: PLC0415 - needs the extra `bench`
 
-    for result in measured:
-        picture = path.with_name(f"{path.stem}-{result.scenario.name}.png")
-        plots.draw(result, picture)
-        console.print(f"saved {picture}", highlight=False)
-    return document
+        for result in measured:
+            picture = path.with_name(f"{path.stem}-{result.scenario.name}.png")
+            plots.draw(result, picture)
+            console.print(f"saved {picture}")
+    if as_json:
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
-@click.group(invoke_without_command=True)
+class PlainErrors(click.Group):
+    """What the bench cannot do is one line for people, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BenchError, EmbeddedRedisError, RegistryUnavailable) as error:
+            raise click.ClickException(str(error)) from None
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the document instead of tables.")
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Folder of what is saved."
+)
+
+
+@click.group(cls=PlainErrors, invoke_without_command=True)
+@json_option
+@results_option
 @click.pass_context
-def bench(context: click.Context) -> None:
-    """Measure the router side by side with its peers. Without a subcommand: everything, with the defaults."""
-    if context.invoked_subcommand is None:
-        context.invoke(http)
+def bench(context: click.Context, as_json: bool, results: Path) -> None:
+    """Measure the router side by side with its peers. Without a subcommand: every scenario, about 15 minutes."""
+    if context.invoked_subcommand is not None:
+        return
+    console = new_console(as_json)
+    with session(DEFAULT) as running:
+        head = opening(running)
+        tell_opening(head, console)
+        document, measured = compare(running, tuple(PROXIES), tuple(SCENARIOS), console)
+        document |= change_routes(running, ROUTES, console)
+    finish(head | document, measured, results, console, as_json)
 
 
 @bench.command()
-@click.option("--only", default="", metavar="NAMES", help=f"Of {','.join(PROXIES)}: those to measure.")
-@click.option("--scenario", "scenarios", multiple=True, type=click.Choice(list(SCENARIOS)), help="Repeatable.")
+@click.option(
+    "--only", "names", callback=chosen, default=",".join(PROXIES), show_default=True, help="Those to measure."
+)
+@click.option(
+    "--scenario", "scenarios", multiple=True, type=click.Choice(list(SCENARIOS)), help="Repeatable; else all."
+)
 @click.option("--rounds", type=click.IntRange(1), default=DEFAULT.rounds, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=DEFAULT.seconds, show_default=True, help="Of one round.")
 @click.option("--warm-up", type=click.FloatRange(0), default=DEFAULT.warm_up, show_default=True, help="Before each.")
-@click.option("--json", "as_json", is_flag=True, help="Print the document instead of tables.")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Folder.")
+@json_option
+@results_option
 def http(
-    only: str, scenarios: tuple[str, ...], rounds: int, seconds: float, warm_up: float, as_json: bool, results: Path
+    names: tuple[str, ...],
+    scenarios: tuple[str, ...],
+    rounds: int,
+    seconds: float,
+    warm_up: float,
+    as_json: bool,
+    results: Path,
 ) -> None:
     """HTTP through each proxy in turn: rate, latency, CPU and memory."""
     console = new_console(as_json)
-    with orderly():
-        document = compare(only, scenarios, Effort(rounds, seconds, warm_up), results, console)
-    if as_json:
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    with session(Effort(rounds, seconds, warm_up)) as running:
+        head = opening(running)
+        tell_opening(head, console)
+        document, measured = compare(running, names, scenarios or tuple(SCENARIOS), console)
+    finish(head | document, measured, results, console, as_json)
+
+
+@bench.command(name="registry")
+@click.option("--routes", type=click.IntRange(1), default=ROUTES, show_default=True, help="1000000 takes minutes.")
+@json_option
+@results_option
+def registry_command(routes: int, as_json: bool, results: Path) -> None:
+    """Routes coming to a router that serves: how soon, how many, and at what cost."""
+    console = new_console(as_json)
+    with session(DEFAULT) as running:
+        head = opening(running)
+        tell_opening(head, console)
+        document = change_routes(running, routes, console)
+    finish(head | document, [], results, console, as_json)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine by its name or address."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@bench.command()
+@click.option("--users", type=click.IntRange(1, 5000), default=50, show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 3600), default=20, show_default=True)
+@click.option("--url", default="", help="A router that runs already; else one is started, with a backend.")
+@click.option("--host", default="", help="The route to ask for at --url; else the bench's own.")
+@click.option("--anywhere", is_flag=True, help="Allow a --url that is not on this machine.")
+def load(users: int, seconds: int, url: str, host: str, anywhere: bool) -> None:
+    """Locust's users, who browse and upload, against one router; fails when a request does."""
+    if find_spec("locust") is None:
+        raise BenchError("Locust is missing: pip install 'millrace[bench]'")
+    if url and not anywhere and not is_loopback(url):
+        raise BenchError(f"{url} is not on this machine: add --anywhere if its owner agrees to the load")
+    with session(DEFAULT) as running, ExitStack() as stack:
+        if not url:
+            site = new_site(running.folder, "load", running.backend.port, running.cores)
+            Router().start(site, stack)
+            url = f"http://127.0.0.1:{site.port}"
+        argv = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py")), "--headless"]
+        argv += ["--only-summary", "-u", str(users), "-r", str(users), "-t", f"{seconds}s", "--host", url]
+        with pinned(running.cores.load):
+            done = subprocess.run(argv, check=False, env=os.environ | ({"MILLRACE_BENCH_HOST": host} if host else {}))
+    if done.returncode:
+        raise BenchError(f"Locust ended with {done.returncode}: see the failures that it lists above")

@@ -1,15 +1,19 @@
 """The bench's own load generator, for machines without wrk: ``python -m bench.generator SCENARIO PORT SECONDS``.
 
-A closed loop: each connection sends its next request when the last one was answered. At the end it prints one line of
-JSON, the same that the wrk script prints (see bench.load). It must never count what it did not see whole: a response is
-counted when its last byte came, and everything else is an error of a named kind.
+SCENARIO is the JSON object of a Scenario's fields. A closed loop: each connection sends its next request when the last
+one was answered. At its end, or at SIGINT, it prints one line of JSON, the same as the wrk script (see bench.load).
+It must never count what it did not see whole: a response is counted when its last byte came, and everything else is an
+error of a named kind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import sys
+from contextlib import suppress
+from random import randrange
 from time import perf_counter_ns
 from typing import Final, cast
 
@@ -17,7 +21,7 @@ import orjson
 import uvloop
 
 from bench.histogram import Histogram
-from bench.scenarios import HOST, SCENARIOS, Scenario
+from bench.scenarios import HOST, Scenario, numbered_host
 
 TIMEOUT_SECONDS: Final = 5.0
 """A request that waits longer when the time is up counts as timed out."""
@@ -29,14 +33,16 @@ _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n"
 
 def request_bytes(scenario: Scenario, number: int) -> bytes:
     """The ``number``-th request of a scenario, as it goes on the wire."""
-    path, cookie, body = scenario.path, "", b""
+    path, cookie, body, host = scenario.path, "", b"", HOST
     if scenario.unique:
         path = f"{path}/{number}?request={number}"
         cookie = f"Cookie: session=s{number}\r\n"
+    if scenario.hosts:
+        host = numbered_host(randrange(scenario.hosts))
     length = f"Content-Length: {scenario.body_bytes}\r\n" if scenario.body_bytes else ""
     if scenario.body_bytes:
         body = b"x" * scenario.body_bytes
-    return f"{scenario.method} {path} HTTP/1.1\r\nHost: {HOST}\r\n{cookie}{length}\r\n".encode() + body
+    return f"{scenario.method} {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}{length}\r\n".encode() + body
 
 
 class Run:
@@ -50,7 +56,7 @@ class Run:
         self.errors = {"connect": 0, "broken": 0, "timeout": 0, "status": 0}
         self.over = False
         self._number = 0
-        self._same = b"" if scenario.unique else request_bytes(scenario, 0)
+        self._same = b"" if scenario.unique or scenario.hosts else request_bytes(scenario, 0)
         self._connecting: set[asyncio.Task[None]] = set()
         self.open: set[Connection] = set()
 
@@ -73,12 +79,19 @@ class Run:
             else:
                 return
 
+    @staticmethod
+    async def _time_is_up(seconds: float) -> None:
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stopped.set)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), seconds)
+
     async def last(self, seconds: float) -> dict[str, object]:
         """Run for ``seconds`` and return the figures."""
         began = perf_counter_ns()
         for _ in range(self.scenario.connections):
             self.connect()
-        await asyncio.sleep(seconds)
+        await self._time_is_up(seconds)
         self.over = True
         elapsed = perf_counter_ns() - began
         for connection in tuple(self.open):
@@ -112,7 +125,7 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
-        if self._run.over:
+        if self._run.over or self._transport.is_closing():
             return
         self._sent = perf_counter_ns()
         self._transport.write(self._run.next_request())
@@ -147,7 +160,10 @@ class Connection(asyncio.Protocol):
             self._run.latencies.record((perf_counter_ns() - self._sent) // 1000)
             if not self._status_ok:
                 self._run.errors["status"] += 1
-        self._send()
+        if self._run.scenario.pause_ms:
+            asyncio.get_running_loop().call_later(self._run.scenario.pause_ms / 1000, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._run.open.discard(self)
@@ -162,8 +178,8 @@ class Connection(asyncio.Protocol):
 
 
 def main() -> None:
-    name, port, seconds = sys.argv[1:]
-    figures = uvloop.run(Run(SCENARIOS[name], int(port)).last(float(seconds)))
+    fields, port, seconds = sys.argv[1:]
+    figures = uvloop.run(Run(Scenario(**orjson.loads(fields)), int(port)).last(float(seconds)))
     sys.stdout.write(orjson.dumps(figures).decode() + "\n")
 
 

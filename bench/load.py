@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,7 +22,7 @@ import orjson
 
 from bench.machine import BenchError, first_line, pinned
 from bench.programs import Program, free_port
-from bench.scenarios import HOST, LARGE_BYTES, LARGE_PATH, SMALL_BYTES, Scenario
+from bench.scenarios import HOST, LARGE_BYTES, LARGE_PATH, NUMBERED, SMALL_BYTES, Scenario
 
 LATE_SECONDS: Final = 30.0
 """How long past its time a generator may take to end."""
@@ -76,9 +77,20 @@ class Generation:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
             if time.monotonic() > self._deadline:
-                raise BenchError(f"the load generator has not ended {LATE_SECONDS:g} s after its time") from None
+                raise BenchError(f"the load generator has not ended {LATE_SECONDS:g} s after it should have") from None
             return True
         return False
+
+    def wait(self) -> None:
+        """Until it has ended. Raises BenchError when it is far too late."""
+        while self.running(1.0):
+            pass
+
+    def stop(self) -> None:
+        """End it now, with the figures so far. Raises BenchError when it does not."""
+        self._process.send_signal(signal.SIGINT)
+        self._deadline = time.monotonic() + LATE_SECONDS
+        self.wait()
 
     def result(self) -> LoadResult:
         """The figures of a generator that has ended. Raises BenchError when it printed none."""
@@ -110,8 +122,7 @@ class Generator(ABC):
     def run(self, scenario: Scenario, port: int, seconds: float, core: int) -> LoadResult:
         """Load for ``seconds`` and wait. Raises BenchError when the generator fails."""
         with self.start(scenario, port, seconds, core) as generation:
-            while generation.running(1.0):
-                pass
+            generation.wait()
         return generation.result()
 
 
@@ -119,7 +130,8 @@ class OwnGenerator(Generator):
     name = "bench.generator (own, uvloop)"
 
     def argv(self, scenario: Scenario, port: int, seconds: float) -> list[str]:
-        return [sys.executable, "-m", "bench.generator", scenario.name, str(port), str(seconds)]
+        fields = orjson.dumps(asdict(scenario)).decode()
+        return [sys.executable, "-m", "bench.generator", fields, str(port), str(seconds)]
 
 
 # wrk calls `done` once, after the run; a `request` function is called per request, so only the scenario that needs it
@@ -134,15 +146,22 @@ done = function(summary, latency, requests)
     e.connect, e.read + e.write, e.timeout, e.status))
 end
 """
-_WRK_POST: Final = 'wrk.method = "POST"\nwrk.body = string.rep("x", %d)\n'
+_WRK_POST: Final = 'wrk.method = "POST"\nwrk.body = string.rep("x", {body})\n'
 _WRK_UNIQUE: Final = """
 local number = 0
 request = function()
   number = number + 1
-  return "GET %s/" .. number .. "?request=" .. number ..
-    " HTTP/1.1\\r\\nHost: %s\\r\\nCookie: session=s" .. number .. "\\r\\n\\r\\n"
+  return "GET {path}/" .. number .. "?request=" .. number ..
+    " HTTP/1.1\\r\\nHost: {host}\\r\\nCookie: session=s" .. number .. "\\r\\n\\r\\n"
 end
 """
+_WRK_HOSTS: Final = """
+local before, after = "GET {path} HTTP/1.1\\r\\nHost: {numbered}", ".{host}\\r\\n\\r\\n"
+request = function()
+  return before .. math.random(0, {hosts} - 1) .. after
+end
+"""
+_WRK_PAUSE: Final = "delay = function() return {pause} end\n"
 
 
 class Wrk(Generator):
@@ -160,9 +179,21 @@ class Wrk(Generator):
 
     @staticmethod
     def script(scenario: Scenario) -> str:
-        post = _WRK_POST % scenario.body_bytes if scenario.body_bytes else ""
-        unique = _WRK_UNIQUE % (scenario.path, HOST) if scenario.unique else ""
-        return post + unique + _WRK_DONE
+        parts = (
+            (_WRK_POST, scenario.body_bytes),
+            (_WRK_UNIQUE, scenario.unique),
+            (_WRK_HOSTS, scenario.hosts),
+            (_WRK_PAUSE, scenario.pause_ms),
+        )
+        values = {
+            "body": scenario.body_bytes,
+            "path": scenario.path,
+            "host": HOST,
+            "hosts": scenario.hosts,
+            "numbered": NUMBERED,
+            "pause": scenario.pause_ms,
+        }
+        return "".join(part.format(**values) for part, wanted in parts if wanted) + _WRK_DONE
 
 
 def choose_generator(folder: Path) -> Generator:

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.load import Generator, LoadResult
-from bench.machine import BenchError, Cores
+from bench.load import Backend, Generator, LoadResult
+from bench.machine import BenchError, Cores, pinned
 from bench.meter import core_busy_ns, cpu_ns, memory
 from bench.peers import Proxy, new_site
 from bench.programs import Program
@@ -80,7 +80,7 @@ class Bench:
 
     folder: Path
     cores: Cores
-    backend_port: int
+    backend: Backend
     generator: Generator
     effort: Effort
 
@@ -92,22 +92,23 @@ class Bench:
         result = ScenarioResult(scenario, {proxy.name: [] for proxy in proxies})
         folder = self.folder / scenario.name
         folder.mkdir()
-        with ExitStack() as stack:
+        with pinned(self.cores.load), ExitStack() as stack:
             running = list(self._start(proxies, folder, stack))
             for number in range(self.effort.rounds):
                 for name, program, port in running:
                     progress(f"{scenario.title}: round {number + 1} of {self.effort.rounds}, {name}")
-                    result.rounds[name].append(self._measure(program, port, scenario))
+                    result.rounds[name].append(self.measure(program, port, scenario))
         return result
 
     def _start(self, proxies: Sequence[Proxy], folder: Path, stack: ExitStack) -> Iterator[tuple[str, Program, int]]:
         for proxy in proxies:
-            site = new_site(folder, proxy.name, self.backend_port, self.cores)
+            site = new_site(folder, proxy.name, self.backend.port, self.cores)
             program = proxy.start(site, stack)
             program.wait_until(partial(answers, site.port), 15, "served its route")
             yield proxy.name, program, site.port
 
-    def _measure(self, program: Program, port: int, scenario: Scenario) -> Round:
+    def measure(self, program: Program, port: int, scenario: Scenario) -> Round:
+        """Warm up, load and meter one proxy once. Raises BenchError when nothing was answered."""
         if self.effort.warm_up:
             self.generator.run(scenario, port, self.effort.warm_up, self.cores.load)
         core = self.cores.proxy

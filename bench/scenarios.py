@@ -19,6 +19,14 @@ LARGE_PATH: Final = "/large"
 """What every backend serves: SMALL_BYTES on any path, LARGE_BYTES on this one."""
 
 
+NUMBERED: Final = "app-"
+
+
+def numbered_host(number: int) -> str:
+    """The host of the ``number``-th of many routes, from 0."""
+    return f"{NUMBERED}{number}.{HOST}"
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     name: str
@@ -31,11 +39,18 @@ class Scenario:
     """Request body; 0 means GET, anything else POST."""
     unique: bool = False
     """Every request has its own path, query and cookie."""
+    hosts: int = 0
+    """Requests go to so many hosts, at random (see numbered_host); 0 means to HOST alone."""
+    pause_ms: int = 0
+    """How long a connection rests between an answer and its next request."""
 
     @property
     def method(self) -> str:
         return "POST" if self.body_bytes else "GET"
 
+
+STEADY: Final = Scenario("steady", "steady small GETs, about 1,000 a second", 32, pause_ms=32)
+"""Traffic that goes on while routes change: far from what saturates anything."""
 
 SCENARIOS: Final = {
     scenario.name: scenario

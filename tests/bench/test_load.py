@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -22,7 +23,16 @@ from bench.generator import Run, request_bytes
 from bench.load import Generator, LoadResult, OwnGenerator, Wrk, start_backend
 from bench.machine import BenchError
 from bench.programs import Program, free_port
-from bench.scenarios import HOST, LARGE_BYTES, LARGE_PATH, SCENARIOS, SMALL_BYTES, Scenario
+from bench.scenarios import (
+    HOST,
+    LARGE_BYTES,
+    LARGE_PATH,
+    SCENARIOS,
+    SMALL_BYTES,
+    STEADY,
+    Scenario,
+    numbered_host,
+)
 
 CORE = min(os.sched_getaffinity(0))
 FEW = {name: replace(scenario, connections=8) for name, scenario in SCENARIOS.items()}
@@ -67,6 +77,12 @@ def test_requests_of_the_unique_scenario_differ_in_path_query_and_cookie() -> No
     assert first[0] == b"GET /small/1?request=1 HTTP/1.1"
     assert second[0] == b"GET /small/2?request=2 HTTP/1.1"
     assert (b"Cookie: session=s1" in first, b"Cookie: session=s2" in second) == (True, True)
+
+
+def test_requests_to_many_hosts_name_all_of_them() -> None:
+    scenario = replace(SCENARIOS["small"], hosts=3)
+    heads = {request_bytes(scenario, number) for number in range(200)}
+    assert heads == {b"GET /small HTTP/1.1\r\nHost: %b\r\n\r\n" % numbered_host(n).encode() for n in range(3)}
 
 
 def test_a_post_carries_its_body_and_length() -> None:
@@ -135,18 +151,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("load")
 
 
-@pytest.fixture(scope="module", params=["own", "nginx"])
-def backend_port(request: pytest.FixtureRequest, folder: Path) -> Iterator[int]:
-    if request.param == "nginx":
-        if not shutil.which("nginx"):
-            pytest.skip("no nginx on PATH")
-        with ExitStack() as stack:
-            yield start_backend(folder, CORE, stack).port
-        return
+@pytest.fixture(scope="module")
+def own_port(folder: Path) -> Iterator[int]:
     port = free_port()
     with Program("own-backend", [sys.executable, "-m", "bench.backend", str(port)], folder, CORE) as own:
         own.wait_for_port(port)
         yield port
+
+
+@pytest.fixture(scope="module")
+def nginx_port(folder: Path) -> Iterator[int]:
+    if not shutil.which("nginx"):
+        pytest.skip("no nginx on PATH")
+    with ExitStack() as stack:
+        yield start_backend(folder, CORE, stack).port
+
+
+@pytest.fixture(params=["own", "nginx"])
+def backend_port(request: pytest.FixtureRequest) -> int:
+    port: int = request.getfixturevalue(f"{request.param}_port")
+    return port
 
 
 def exchange(port: int, request: bytes, until: bytes) -> bytes:
@@ -210,15 +234,49 @@ def one_second(generator: Generator, scenario: Scenario, port: int) -> LoadResul
     return told
 
 
-def test_one_second_end_to_end_with_the_own_generator(backend_port: int) -> None:
-    one_second(OwnGenerator(), SCENARIOS["small"], backend_port)
+def test_one_second_end_to_end_with_the_own_generator(own_port: int) -> None:
+    one_second(OwnGenerator(), SCENARIOS["small"], own_port)
 
 
 @pytest.mark.parametrize("name", ["unique", "post"])
-def test_one_second_end_to_end_with_wrk(backend_port: int, folder: Path, name: str) -> None:
+def test_one_second_end_to_end_with_wrk(own_port: int, folder: Path, name: str) -> None:
     if not shutil.which("wrk"):
         pytest.skip("no wrk on PATH")
-    one_second(Wrk(folder), FEW[name], backend_port)
+    one_second(Wrk(folder), FEW[name], own_port)
+
+
+@pytest.fixture(params=["own", "wrk"])
+def generator(request: pytest.FixtureRequest, folder: Path) -> Generator:
+    if request.param == "own":
+        return OwnGenerator()
+    if not shutil.which("wrk"):
+        pytest.skip("no wrk on PATH")
+    return Wrk(folder)
+
+
+def test_a_generator_that_is_stopped_tells_the_figures_so_far(generator: Generator, own_port: int) -> None:
+    began = time.monotonic()
+    with generator.start(STEADY, own_port, 60, CORE) as generation:
+        assert generation.running(0.7)
+        generation.stop()
+    told = generation.result()
+    assert time.monotonic() - began < 10
+    assert told.failed == 0
+    assert 0 < told.seconds < 10
+    assert 0 < told.requests / told.seconds < 1.2 * 1000 / STEADY.pause_ms * STEADY.connections
+
+
+def test_a_generator_asks_for_many_hosts(generator: Generator, own_port: int) -> None:
+    one_second(generator, replace(FEW["small"], hosts=5), own_port)
+
+
+def test_a_generator_that_fails_is_ended_and_says_why(folder: Path, own_port: int) -> None:
+    class Broken(Generator):
+        def argv(self, scenario: Scenario, port: int, seconds: float) -> list[str]:
+            return ["sh", "-c", "echo no luck today"]
+
+    with pytest.raises(BenchError, match="no luck today"):
+        Broken().run(SCENARIOS["small"], own_port, 1, CORE)
 
 
 def test_wrk_counts_what_is_not_200(folder: Path) -> None:

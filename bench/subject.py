@@ -1,0 +1,67 @@
+"""The router itself, as the bench runs it: one worker, no access log, its routes in a Redis of its own.
+
+The Redis runs on the load side's core and is no part of the router's cost. It must never be given what a user's router
+would not have: the configuration is the router's own, the routes are registered by the registry's own writer.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from bench.machine import pinned
+from bench.peers import Proxy, Site
+from bench.programs import Program, free_port
+from bench.proxied import status_of
+from bench.scenarios import HOST
+from router.registry.embedded import EmbeddedRedis
+from router.registry.records import EndpointRecord
+from router.registry.writer import Lease, RegistryWriter
+
+READY_SECONDS: Final = 300.0
+"""A router that reads a million routes takes its time."""
+
+
+class Router(Proxy):
+    name = "router"
+
+    def missing(self) -> str:
+        return ""
+
+    def version(self) -> str:
+        return f"Millrace {version('millrace')}"
+
+    def start(self, site: Site, stack: ExitStack) -> Program:
+        redis = start_redis(site.folder, site.cores.load, stack)
+        with RegistryWriter(redis.url) as writer:
+            bench_lease(writer).register([(HOST, EndpointRecord("127.0.0.1", site.backend_port))])
+        return start_router(site, redis.url, stack)
+
+
+def start_redis(folder: Path, core: int, stack: ExitStack) -> EmbeddedRedis:
+    """A registry on ``core``, ended by ``stack``. Raises EmbeddedRedisError."""
+    with pinned(core):
+        return stack.enter_context(EmbeddedRedis(folder / "redis"))
+
+
+def bench_lease(writer: RegistryWriter) -> Lease:
+    """A lease that outlasts any run."""
+    return writer.lease("bench", ttl=0, registrar="the bench")
+
+
+def start_router(site: Site, redis_url: str, stack: ExitStack) -> Program:
+    """A router that says that it is ready: it serves the table that Redis holds. Raises BenchError when it does not."""
+    config = site.folder / "millrace.yml"
+    status_port = free_port()
+    native = {"address": "127.0.0.1", "workers": 1, "redis": redis_url, "data": str(site.folder / "data")}
+    status = {"host": "127.0.0.1", "port": status_port}
+    config.write_text(yaml.safe_dump({"port": site.port, "status": status, "millrace": native}))
+    command = [sys.executable, "-m", "router", "-c", str(config)]
+    program = stack.enter_context(Program("router", command, site.folder, site.cores.proxy))
+    program.wait_until(lambda: status_of(status_port, path="/health") == 200, READY_SECONDS, "said that it is ready")
+    return program
