@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from typing import Final
 
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -13,33 +13,36 @@ class Metrics:
     """Every figure of one worker since it started."""
 
     __slots__ = (
-        "backend_attempts",
         "backend_connections_opened",
         "bad_gateways",
         "client_connections",
         "client_connections_accepted",
+        "durations",
         "latency_buckets",
         "latency_sum",
         "rejected_requests",
         "requests",
-        "responses",
         "retries",
+        "statuses",
         "tunnels",
         "tunnels_opened",
     )
 
     def __init__(self) -> None:
         self.requests = 0
-        """Requests whose head was accepted."""
-        self.responses = [0] * 6
-        """Final responses by status class; [0] counts those that never got one (client gone)."""
+        """Requests whose head was read, refused ones too."""
+        self.statuses = [0] * 1000
+        """Final responses by status code; 499 where the client went away, [0] where it never learned one."""
+        self.durations: list[float] = []
+        """Seconds of exchanges that ended since ``settle`` was last called."""
         self.latency_buckets = [0] * (len(BUCKETS) + 1)
         self.latency_sum = 0.0
         self.rejected_requests = 0
         """Refused by the router itself: malformed, no route."""
         self.bad_gateways = 0
-        self.backend_attempts = 0
+        """Exchanges that no endpoint answered as it should."""
         self.retries = 0
+        """Attempts beyond the first of an exchange."""
         self.backend_connections_opened = 0
         self.client_connections = 0
         """Open now."""
@@ -49,7 +52,26 @@ class Metrics:
         self.tunnels_opened = 0
 
     def observe(self, status: int, seconds: float) -> None:
-        """One exchange ended, with the status the client saw (0: none)."""
-        self.responses[status // 100] += 1
-        self.latency_buckets[bisect_left(BUCKETS, seconds)] += 1
-        self.latency_sum += seconds
+        """One exchange ended, with the status the client saw."""
+        self.statuses[status] += 1
+        self.durations.append(seconds)
+
+    def settle(self) -> None:
+        """Put the durations into their buckets: in one go, which costs far less than one by one."""
+        durations = self.durations
+        if not durations:
+            return
+        durations.sort()
+        self.latency_sum += sum(durations)
+        below = 0
+        for index, bound in enumerate(BUCKETS):
+            reached = bisect_right(durations, bound)
+            self.latency_buckets[index] += reached - below
+            below = reached
+        self.latency_buckets[-1] += len(durations) - below
+        durations.clear()
+
+    @property
+    def responses(self) -> list[int]:
+        """Final responses by class: [2] counts 200 to 299; [0] those that no client saw."""
+        return [sum(self.statuses[first : first + 100]) for first in range(0, 600, 100)]

@@ -1,0 +1,101 @@
+"""The answers that the router makes itself (gorouter reference 4.3), independent of the wire they leave by."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+_SHORT_CACHE: Final = b"Cache-Control: public,max-age=2\r\n"
+_NO_CACHE: Final = b"Cache-Control: no-cache, no-store\r\n"
+
+
+class Answer(NamedTuple):
+    """A whole response of the router's own. ``error`` becomes X-Cf-RouterError."""
+
+    status: int
+    error: str
+    body: str
+    cache: bytes = b""
+    closes: bool = False
+    """Whether the connection can carry no further request, because the framing of this one is in doubt."""
+
+    @property
+    def fields(self) -> bytes:
+        """Field lines, each with its CRLF; Date, request id and connection fields are the wire's to add."""
+        return (
+            self.cache
+            + b"Content-Type: text/plain; charset=utf-8\r\n"
+            + (b"X-Cf-RouterError: " + _field_text(self.error) + b"\r\n" if self.error else b"")
+            + b"X-Content-Type-Options: nosniff\r\n"
+            + b"Content-Length: %d\r\n" % len(self.payload)
+        )
+
+    @property
+    def payload(self) -> bytes:
+        return f"{self.status} {reason(self.status)}: {self.body}\n".encode() if self.body else b""
+
+
+def reason(status: int) -> str:
+    """The status text; empty for codes that have none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _field_text(text: str) -> bytes:
+    """Text that may hold bytes of a request, made harmless inside a field value."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text).encode()
+
+
+def malformed(status: int, why: str) -> Answer:
+    """A message that breaks the protocol or a limit; nothing of it went to a backend."""
+    return Answer(status, f"malformed_request ({why})", why, closes=True)
+
+
+def options() -> Answer:
+    """To OPTIONS *, which asks about the router itself (RFC 9110 section 9.3.7)."""
+    return Answer(200, "", "")
+
+
+def empty_host() -> Answer:
+    return Answer(400, "empty_host", "Request had empty Host header", _SHORT_CACHE)
+
+
+def unknown_route(host: bytes) -> Answer:
+    return Answer(404, "unknown_route", f"Requested route ('{_shown(host)}') does not exist.", _NO_CACHE)
+
+
+def no_endpoints(host: bytes) -> Answer:
+    return Answer(503, "no_endpoints", f"Requested route ('{_shown(host)}') has no available endpoints.", _SHORT_CACHE)
+
+
+def connection_limit(host: bytes) -> Answer:
+    return Answer(
+        503, "Connection Limit Reached", f"Requested route ('{_shown(host)}') has reached the connection limit."
+    )
+
+
+def too_many_clients() -> Answer:
+    return Answer(503, "too_many_connections", "This router has reached its connection limit.", closes=True)
+
+
+def tunnels_disabled() -> Answer:
+    return Answer(405, "connect_disabled", "CONNECT is switched off on this router.")
+
+
+def request_timeout() -> Answer:
+    return Answer(408, "request_timeout", "The request did not arrive in time.", closes=True)
+
+
+def endpoint_failure(text: str) -> Answer:
+    """The last attempt failed before a response; ``text`` says how, in the words of the operating system."""
+    return Answer(502, f"endpoint_failure ({text})", "Registered endpoint failed to handle the request.")
+
+
+def endpoint_timeout(text: str) -> Answer:
+    return Answer(504, f"endpoint_failure ({text})", "Registered endpoint did not answer in time.")
+
+
+def _shown(host: bytes) -> str:
+    return host.decode("ascii", "backslashreplace")

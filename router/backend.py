@@ -1,0 +1,401 @@
+"""One HTTP/1.1 connection to a backend: sends a request, reads its response, waits for the next.
+
+Theory of operation. The connection serves one exchange at a time and is on its endpoint's idle list in between.
+
+    DIALING --open--> IDLE --send_head--> HEAD --final head--> BODY --end--> IDLE | closed
+                                           |  ^                  |
+                                           |  +--- 1xx           +--> the backend broke off: exchange.response_broken
+                                           +--> 101: TUNNEL, until either side ends
+
+Whatever ends the connection comes through ``connection_lost``, and only there is it decided what that means for the
+exchange. ``abort`` first forgets the exchange, so that nothing calls back into one that is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from router.forwarding import ResponsePlan
+from router.http1.chunked import ChunkScanner
+from router.http1.grammar import BadMessage
+from router.http1.response import check_partial_head
+from router.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from router.edge import Edge
+    from router.exchange import Exchange
+    from router.pool import Endpoint
+
+DIALING, IDLE, HEAD, BODY, TUNNEL, CLOSED = range(6)
+
+_UNTIL_CLOSE: Final = -1
+_WHOLE_RESPONSE: Final = 16 * 1024
+"""Up to this many bytes, a response that arrived at once is worth taking apart by copying."""
+
+
+class BackendConnection(asyncio.Protocol):
+    __slots__ = (
+        "_dial",
+        "_left",
+        "_reading_paused",
+        "_reusable",
+        "_reused",
+        "_scanner",
+        "_stalled_at",
+        "_state",
+        "_tail",
+        "_tunnel",
+        "deadline",
+        "edge",
+        "endpoint",
+        "exchange",
+        "shard",
+        "transport",
+    )
+
+    def __init__(self, edge: Edge, endpoint: Endpoint, exchange: Exchange) -> None:
+        self.edge = edge
+        self.endpoint = endpoint
+        self.exchange: Exchange | None = exchange
+        self.deadline = inf
+        """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
+        self.shard = 0
+        self._state = DIALING
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any use, by connection_made
+        self._tail = b""
+        self._left = 0
+        self._scanner: ChunkScanner | None = None
+        self._reading_paused = False
+        self._reused = False
+        self._reusable = False
+        self._stalled_at = -1
+        self._tunnel: Tunnel | None = None
+        self._dial: asyncio.Task[object] | None = None
+
+    # Opening ----------------------------------------------------------------------------------------------------
+
+    def dial(self) -> None:
+        self.deadline = monotonic() + self.edge.dial_timeout
+        self._dial = self.edge.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        record = self.endpoint.record
+        try:
+            if record.tls_port:
+                raise OSError(0, "TLS to backends is not available")
+            await self.edge.loop.create_connection(lambda: self, record.host, record.port)
+        except OSError as error:
+            self._dial_failed(f"connect: {reason(error)}")
+        finally:
+            self._dial = None
+
+    def _dial_failed(self, why: str) -> None:
+        exchange = self._let_go()
+        self.edge.forget(self)
+        if exchange is not None:
+            exchange.attempt_failed(f"dial tcp {self.endpoint.address}: {why}", dialing=True)
+
+    @property
+    def connected(self) -> bool:
+        return self._state != DIALING
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
+        self.transport = transport
+        transport.set_write_buffer_limits(self.edge.high_water)
+        self._state = IDLE
+        self.deadline = inf
+        self.edge.metrics.backend_connections_opened += 1
+        if self.exchange is None:
+            transport.abort()
+        else:
+            self.exchange.connected()
+
+    # The request ------------------------------------------------------------------------------------------------
+
+    def send_head(self, exchange: Exchange, body: bytes) -> None:
+        """Begin an exchange; ``body`` is what there is of the request body."""
+        self.exchange = exchange
+        self._state = HEAD
+        self.deadline = exchange.started + self.edge.response_timeout
+        head = exchange.request_head(self.endpoint)
+        self.transport.write(head + body if body else head)
+
+    def send_body(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.pause(self.transport)
+        elif self.exchange is not None:
+            self.exchange.client.pause_request()
+            self._stalled_at = self.transport.get_write_buffer_size()
+            self.deadline = min(self.deadline, monotonic() + self.edge.progress_timeout)
+
+    def resume_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.resume(self.transport)
+        elif self.exchange is not None:
+            self._stalled_at = -1
+            self.deadline = monotonic() + self.edge.response_timeout
+            self.exchange.client.resume_request()
+
+    # The response -----------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == HEAD:
+            if len(data) <= _WHOLE_RESPONSE and not self._tail:
+                head, _, body = data.partition(b"\r\n\r\n")
+                plan = self.edge.response_plans.get(head)
+                exchange = self.exchange
+                if (
+                    plan is not None
+                    and plan.content_length == len(body)
+                    and exchange.request_complete  # type: ignore[union-attr]  # there is one in this state
+                    and not exchange.line.is_head  # type: ignore[union-attr]
+                ):
+                    now = monotonic()
+                    self._release(plan.reusable, now)
+                    exchange.respond(plan, body, True, now)  # type: ignore[union-attr]
+                    return
+            self._take_head(data)
+        elif state == BODY:
+            self._take_body(data)
+        elif state == TUNNEL:
+            assert self._tunnel is not None
+            self._tunnel.carry(self.transport, data)
+        else:
+            self.close()  # bytes that nobody asked for: whatever they are, they are no response
+
+    def _take_head(self, data: bytes) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        edge = self.edge
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        try:
+            while True:
+                end = data.find(b"\r\n\r\n")
+                if end < 0:
+                    check_partial_head(data, edge.response_limits)
+                    self._tail = data
+                    return
+                plan = edge.response_plans.get(data[:end]) or edge.remember_response(data[:end])
+                data = data[end + 4 :]
+                if plan.status >= 200:
+                    break
+                if plan.status == 101:
+                    self._upgrade(exchange, plan, data)
+                    return
+                exchange.informational(plan)
+                if not data:
+                    return
+            self._begin_body(exchange, plan, data)
+        except BadMessage as bad:
+            self._malformed(bad.reason)
+
+    def _begin_body(self, exchange: Exchange, plan: ResponsePlan, data: bytes) -> None:
+        """The final head is read; ``data`` is what came of the body (RFC 9112 section 6.3)."""
+        now = monotonic()
+        have = len(data)
+        if plan.bodiless or exchange.line.is_head:
+            left = 0
+        elif plan.chunked:
+            scanner = ChunkScanner(502)
+            left = scanner.feed(data)
+            if not scanner.done:
+                self._scanner = scanner
+                left = have + 1
+        else:
+            left = plan.content_length
+        if 0 <= left <= have:
+            self._release(plan.reusable and have == left and exchange.request_complete, now)
+            exchange.respond(plan, data[:left], True, now)
+        else:
+            self._left = left - have if left >= 0 else _UNTIL_CLOSE
+            self._reusable = plan.reusable
+            self._state = BODY
+            self.deadline = now + self.edge.progress_timeout
+            exchange.respond(plan, data, False, now)
+
+    def _take_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        now = monotonic()
+        scanner = self._scanner
+        if scanner is not None:
+            try:
+                used = scanner.feed(data)
+            except BadMessage:
+                self._broken()
+                return
+            complete = scanner.done
+        else:
+            used = len(data)
+            if self._left != _UNTIL_CLOSE:
+                used = min(used, self._left)
+                self._left -= used
+            complete = not self._left
+        if not complete:
+            self.deadline = now + self.edge.progress_timeout
+            exchange.more(data, False)
+        else:
+            self._release(self._reusable and used == len(data) and exchange.request_complete, now)
+            exchange.more(data[:used], True)
+
+    def _upgrade(self, exchange: Exchange, plan: ResponsePlan, first: bytes) -> None:
+        if not exchange.plan.upgrade:
+            self._malformed("101 that was not asked for")
+        else:
+            exchange.upgraded(plan, first)
+
+    def begin_tunnel(self, tunnel: Tunnel) -> None:
+        """From here on the connection carries bytes, not messages."""
+        self._state = TUNNEL
+        self._tunnel = tunnel
+        self.exchange = None
+        self.deadline = inf
+
+    def pause_response(self) -> None:
+        """The client reads more slowly than we do."""
+        if self._state in (HEAD, BODY):
+            self.deadline = inf
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_response(self) -> None:
+        if self._reading_paused and self._state in (HEAD, BODY):
+            self.deadline = monotonic() + self.edge.progress_timeout
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    # Ends -------------------------------------------------------------------------------------------------------
+
+    def _release(self, reusable: bool, now: float) -> None:
+        """The response is complete: wait for the next exchange, or close."""
+        self.exchange = None
+        endpoint = self.endpoint
+        if reusable and endpoint.routes:
+            idle = endpoint.idle
+            if idle is None:
+                idle = endpoint.idle = []
+            edge = self.edge
+            if len(idle) < edge.max_idle:
+                self._state = IDLE
+                self.deadline = now + edge.backend_idle_timeout
+                self._reused = True
+                self._scanner = None
+                if self._reading_paused:
+                    self._reading_paused = False
+                    self.transport.resume_reading()
+                idle.append(self)
+                return
+        self.abort()
+
+    def idle_since(self) -> float:
+        """Monotonic seconds; only of a connection that is idle."""
+        return self.deadline - self.edge.backend_idle_timeout
+
+    def close(self) -> None:
+        """Leave the idle list and close."""
+        if self._state == IDLE and self.endpoint.idle and self in self.endpoint.idle:
+            self.endpoint.idle.remove(self)
+        self._state = CLOSED
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; nothing more is told to the exchange."""
+        self.exchange = None
+        if self._state == DIALING:
+            if self._dial is not None:
+                self._dial.cancel()
+            self.edge.forget(self)
+        else:
+            self._state = CLOSED
+            self.transport.abort()
+
+    def _let_go(self) -> Exchange | None:
+        exchange = self.exchange
+        self.exchange = None
+        return exchange
+
+    def _malformed(self, why: str) -> None:
+        exchange = self._let_go()
+        self.abort()
+        if exchange is not None:
+            exchange.response_malformed(why)
+
+    def _broken(self) -> None:
+        exchange = self._let_go()
+        self.abort()
+        if exchange is not None:
+            exchange.response_broken()
+
+    def eof_received(self) -> bool:
+        if self._tunnel is not None:
+            return self._tunnel.end_of(self.transport)
+        if self._state == BODY and self._left == _UNTIL_CLOSE and self._scanner is None:
+            exchange = self._let_go()
+            self._state = CLOSED
+            if exchange is not None:
+                exchange.more(b"", True)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.edge.forget(self)
+        state = self._state
+        if state == TUNNEL:
+            assert self._tunnel is not None
+            self._tunnel.lost(self.transport, exc)
+        elif state == HEAD and self.exchange is not None:
+            exchange = self._let_go()
+            assert exchange is not None
+            if self._tail:
+                exchange.response_malformed("unexpected EOF")
+            else:
+                text = f"read tcp {self.endpoint.address}: read: {reason(exc)}" if exc is not None else "EOF"
+                exchange.attempt_failed(text, reused=self._reused, marks=exc is not None)
+        elif state == BODY:
+            self._broken()
+        elif state == IDLE:
+            self.close()
+        self._state = CLOSED
+
+    def expired(self, now: float) -> None:
+        """The deadline passed: what that means depends on what was being waited for."""
+        if self._state == IDLE:
+            self.close()
+        elif self._state == DIALING:
+            if self._dial is not None:
+                self._dial.cancel()
+            self._dial_failed("i/o timeout")
+        elif self._stalled_at >= 0:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._stalled_at:
+                self._stalled_at = unsent
+                self.deadline = now + self.edge.progress_timeout
+            else:
+                self._timed_out("timeout writing the request")
+        else:
+            self._timed_out("timeout awaiting response headers")
+
+    def _timed_out(self, text: str) -> None:
+        if self._state == BODY:
+            self._broken()
+        else:
+            exchange = self._let_go()
+            self.abort()
+            if exchange is not None:
+                exchange.attempt_timed_out(text)
+
+
+def reason(error: BaseException) -> str:
+    """What the operating system said, in the words that operators grep for."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

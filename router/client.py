@@ -1,0 +1,510 @@
+"""One HTTP/1.x connection from a client: takes requests apart, one at a time, and writes their responses in order.
+
+Theory of operation. Bytes that belong to no request yet wait in ``_tail``, whose length is bounded. At most one
+exchange is under way; requests that were pipelined behind it wait.
+
+    READY --head--> BUSY (body still coming | body complete) --over----------> READY
+    READY --bad head--> LINGER           BUSY --upgrade, CONNECT--> TUNNEL
+    any --close--> LINGER: our side is shut, what still comes is thrown away, then closed
+
+A connection that ends while an exchange is under way takes the exchange with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from router import answers
+from router.answers import Answer, malformed
+from router.exchange import Exchange
+from router.forwarding import RequestPlan, ResponsePlan
+from router.http1.chunked import ChunkScanner
+from router.http1.grammar import BadMessage
+from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
+from router.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from router.backend import BackendConnection
+    from router.edge import Edge
+
+READY, BUSY, TUNNEL, LINGER = range(4)
+
+AS_IT_COMES, TO_CHUNKS, FROM_CHUNKS = range(3)
+"""How a response body is recoded for this client."""
+
+REMEMBERED_BYTES: Final = 4096
+"""Up to this many bytes, what has arrived is looked up among the heads that came before."""
+
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 1024 * 1024
+"""How long, and for how much, a closing side listens on so that its last response is not lost to a reset."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """Implements ``exchange.ClientSide`` for HTTP/1.0 and HTTP/1.1."""
+
+    __slots__ = (
+        "_body_left",
+        "_coding",
+        "_decoder",
+        "_exchange",
+        "_keep",
+        "_minor",
+        "_parsing",
+        "_received",
+        "_scanner",
+        "_stalled_at",
+        "_state",
+        "_tail",
+        "_tunnel",
+        "_unread",
+        "_write_paused",
+        "address",
+        "deadline",
+        "edge",
+        "forward_fields",
+        "ip",
+        "scheme",
+        "shard",
+        "transport",
+    )
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any use, by connection_made
+        self.address = ""
+        self.ip = b""
+        self.scheme = b"http"
+        self.forward_fields = b""
+        self.deadline = inf
+        """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
+        self.shard = 0
+        self._state = READY
+        self._exchange: Exchange | None = None
+        self._tail = b""
+        self._parsing = False
+        self._minor = 1
+        self._keep = True
+        self._received = 0
+        self._body_left = 0
+        self._scanner: ChunkScanner | None = None
+        self._coding = AS_IT_COMES
+        self._decoder: ChunkScanner | None = None
+        self._write_paused = False
+        self._stalled_at = -1
+        self._tunnel: Tunnel | None = None
+        self._unread = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
+        edge = self.edge
+        self.transport = transport
+        transport.set_write_buffer_limits(edge.high_water)
+        peer = transport.get_extra_info("peername")
+        if peer:
+            self.ip = peer[0].encode()
+            self.address = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        self.forward_fields = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.ip, self.scheme)
+        self.deadline = monotonic() + edge.read_header_timeout
+        if not edge.admit(self):
+            self._refuse(answers.too_many_clients())
+
+    # Requests ---------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == READY:
+            if not self._tail and len(data) <= REMEMBERED_BYTES:
+                text, _, rest = data.partition(b"\r\n")
+                edge = self.edge
+                plan = edge.common_plans.get(rest)
+                line = edge.common_lines.get(text)
+                if plan is not None and line is not None:
+                    self._keep = True
+                    self._minor = 1
+                    self._state = BUSY
+                    exchange = self._exchange = Exchange(edge, self, line, plan)
+                    exchange.begin(b"", True)
+                    return
+            self._requests(data)
+        elif state == BUSY:
+            if self._body_left or self._scanner is not None:
+                self._body(data)
+            else:
+                self._tail += data
+                if len(self._tail) > self.edge.high_water:
+                    self.transport.pause_reading()
+        elif state == TUNNEL:
+            assert self._tunnel is not None
+            self._tunnel.carry(self.transport, data)
+        else:
+            self._unread += len(data)
+            if self._unread > LINGER_BYTES:
+                self.transport.abort()
+
+    def _requests(self, data: bytes) -> None:
+        """As many requests as ``data`` holds and the exchanges they begin are over at once."""
+        edge = self.edge
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        self._parsing = True
+        try:
+            while data:
+                end = data.find(b"\r\n\r\n")
+                eol = data.find(b"\r\n")
+                if eol == 0:  # RFC 9112 section 2.2: an empty line before the request line is no fault
+                    data = data[2:]
+                    continue
+                if end < 0 or end > edge.request_limits.head:
+                    self._partial(data)
+                    return
+                line_text = data[:eol]
+                block = data[eol + 2 : end + 2]
+                line = edge.request_lines.get(line_text) or edge.remember_line(line_text)
+                plan = edge.request_plans.get(block) or edge.remember_request(block)
+                self._minor = line.minor
+                self._keep = (line.minor == 1 or plan.keep_alive) and not plan.close
+                if line.form != ORIGIN or not plan.host:
+                    plan = self._unusual(line, plan, block)
+                self.deadline = inf
+                if plan.chunked or plan.content_length > 0:
+                    body, complete = self._begin_body(plan, data[end + 4 :])
+                else:
+                    body, complete = b"", True
+                    self._tail = data[end + 4 :]
+                    self._received = 0
+                exchange = self._exchange = Exchange(edge, self, line, plan)
+                exchange.request_bytes = self._received
+                self._state = BUSY
+                if line.form == ASTERISK:
+                    exchange.refuse(answers.options())
+                elif not plan.host:
+                    exchange.refuse(answers.empty_host())
+                elif line.method == b"CONNECT" and not edge.connect_allowed:
+                    exchange.refuse(answers.tunnels_disabled())
+                else:
+                    exchange.begin(body, complete)
+                if self._state != READY or self._write_paused:
+                    return
+                data = self._tail
+                self._tail = b""
+        except BadMessage as bad:
+            self._bad(bad)
+        finally:
+            self._parsing = False
+
+    def _partial(self, data: bytes) -> None:
+        """A head that is not whole yet."""
+        check_partial_head(data, self.edge.request_limits)
+        if not self._tail:
+            self.deadline = monotonic() + self.edge.read_header_timeout
+        self._tail = data
+
+    def _unusual(self, line: RequestLine, plan: RequestPlan, block: bytes) -> RequestPlan:
+        """Targets that name their host themselves, and requests without one (RFC 9112 section 3.2)."""
+        if plan.host_field is None and line.minor == 1:
+            raise BadMessage(400, "missing required Host header")
+        if line.method == b"CONNECT" and (plan.chunked or plan.content_length > 0):
+            raise BadMessage(400, "CONNECT with a body")
+        if line.authority and line.authority != plan.host_field:
+            plan = self.edge.rules.request_plan_for(block, line.authority)
+        return plan
+
+    def _begin_body(self, plan: RequestPlan, data: bytes) -> tuple[bytes, bool]:
+        """Body bytes that came with the head, checked before anything of the request goes to a backend."""
+        limit = self.edge.max_body
+        if plan.chunked:
+            if self._minor == 0:
+                raise BadMessage(400, "Transfer-Encoding in an HTTP/1.0 request")
+            scanner = ChunkScanner()
+            used = scanner.feed(data)
+            self._received = scanner.payload
+            complete = scanner.done
+            if not complete:
+                self._scanner = scanner
+        else:
+            used = self._received = min(len(data), plan.content_length)
+            self._body_left = plan.content_length - used
+            complete = not self._body_left
+        if limit and max(self._received, plan.content_length) > limit:
+            raise BadMessage(413, f"request body longer than {limit} bytes")
+        if not complete:
+            self.deadline = monotonic() + self.edge.progress_timeout
+            return data, False
+        self._tail = data[used:]
+        return data[:used], True
+
+    def _body(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        scanner = self._scanner
+        if scanner is not None:
+            try:
+                used = scanner.feed(data)
+                if self.edge.max_body and scanner.payload > self.edge.max_body:
+                    raise BadMessage(413, f"request body longer than {self.edge.max_body} bytes")
+            except BadMessage as bad:
+                self._keep = False
+                self._scanner = None
+                exchange.reject_rest(malformed(bad.status, bad.reason))
+                return
+            exchange.request_bytes = scanner.payload
+            complete = scanner.done
+            if complete:
+                self._scanner = None
+        else:
+            used = min(len(data), self._body_left)
+            self._body_left -= used
+            exchange.request_bytes += used
+            complete = not self._body_left
+        if complete:
+            self.deadline = inf
+            if used < len(data):
+                self._tail = data[used:]
+                data = data[:used]
+        else:
+            self.deadline = monotonic() + self.edge.progress_timeout
+        exchange.request_body(data, complete)
+
+    def pause_request(self) -> None:
+        """The backend takes the request body more slowly than it comes."""
+        self.deadline = inf
+        self.transport.pause_reading()
+
+    def resume_request(self) -> None:
+        if self._body_left or self._scanner is not None:
+            self.deadline = monotonic() + self.edge.progress_timeout
+        self.transport.resume_reading()
+
+    def _bad(self, bad: BadMessage) -> None:
+        """A request that cannot be told from the next one, or breaks a limit: say so and close."""
+        self.edge.metrics.requests += 1
+        self.edge.metrics.rejected_requests += 1
+        answer = malformed(bad.status, bad.reason)
+        self.edge.metrics.observe(answer.status, 0.0)
+        self.edge.log_refusal(self.address, answer)
+        self._refuse(answer)
+
+    def _refuse(self, answer: Answer) -> None:
+        self.transport.write(self._answer_head(answer, b"") + answer.payload)
+        self._linger()
+
+    # Responses --------------------------------------------------------------------------------------------------
+
+    def send_informational(self, plan: ResponsePlan) -> None:
+        if self._minor == 1:  # RFC 9110 section 15.2: an HTTP/1.0 client knows no 1xx
+            self.transport.write(plan.head + b"\r\n")
+
+    def send_response(self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool, now: float) -> None:
+        if plan.plain and self._keep and self._minor and exchange.request_complete and not self.edge.draining:
+            self.transport.write(b"".join((plan.head, exchange.id_field, b"\r\n", body)))
+            if not complete:
+                self._coding = AS_IT_COMES
+            elif self._tail or self._parsing or self._write_paused:
+                self._over()
+            else:
+                self._exchange = None
+                self._state = READY
+                self.deadline = now + self.edge.idle_timeout
+        else:
+            self._send_unusual(exchange, plan, body, complete)
+
+    def _send_unusual(self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool) -> None:
+        """Responses whose framing, connection or fields are not the common ones (RFC 9112 sections 6.1, 6.3, 9.6)."""
+        keep = self._keep and not self.edge.draining and (exchange.request_complete or not complete)
+        head = plan.head
+        coding = AS_IT_COMES
+        framing = b""
+        if not (plan.bodiless or exchange.line.is_head):
+            if plan.chunked and not self._minor:
+                coding = FROM_CHUNKS
+                self._decoder = ChunkScanner(502)
+                head = plan.head_without_coding
+                keep = False
+            elif not plan.chunked and plan.content_length < 0:
+                if self._minor:
+                    coding = TO_CHUNKS
+                    framing = b"Transfer-Encoding: chunked\r\n"
+                else:
+                    keep = False
+        self._coding = coding
+        self._keep = keep
+        parts = [
+            head,
+            framing,
+            b"" if plan.has_date else self.edge.date_field(),
+            b"" if plan.has_request_id else exchange.id_field,
+            self._connection_field(),
+            b"\r\n",
+        ]
+        self.transport.write(b"".join(parts))
+        if body or complete:
+            self.send_body(body, complete)
+
+    def _connection_field(self) -> bytes:
+        if not self._keep:
+            return b"Connection: close\r\n"
+        return b"" if self._minor else b"Connection: keep-alive\r\n"
+
+    def send_body(self, data: bytes, complete: bool) -> None:
+        if self._coding == AS_IT_COMES:
+            if data:
+                self.transport.write(data)
+        elif self._coding == TO_CHUNKS:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            self.transport.write(chunk + b"0\r\n\r\n" if complete else chunk)
+        elif self._decoder is not None:
+            out: list[bytes] = []
+            self._decoder.feed(data, out)
+            self.transport.write(b"".join(out))
+        if complete:
+            self._over()
+
+    def send_answer(self, exchange: Exchange, answer: Answer) -> None:
+        self._keep = self._keep and exchange.request_complete and not answer.closes and not self.edge.draining
+        head = self._answer_head(answer, exchange.id_field)
+        self.transport.write(head if exchange.line.is_head else head + answer.payload)
+        self._over()
+
+    def _answer_head(self, answer: Answer, more: bytes) -> bytes:
+        status_line = b"HTTP/1.1 %d %b\r\n" % (answer.status, answers.reason(answer.status).encode())
+        return b"".join((status_line, answer.fields, self.edge.date_field(), more, self._connection_field(), b"\r\n"))
+
+    def pause_writing(self) -> None:
+        """This client reads more slowly than its response comes."""
+        if self._tunnel is not None:
+            self._tunnel.pause(self.transport)
+            return
+        self._write_paused = True
+        self._stalled_at = self.transport.get_write_buffer_size()
+        self.deadline = monotonic() + self.edge.progress_timeout
+        if self._exchange is not None and self._exchange.backend is not None:
+            self._exchange.backend.pause_response()
+
+    def resume_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.resume(self.transport)
+            return
+        self._write_paused = False
+        self._stalled_at = -1
+        if self._state == READY:
+            self._ready()
+        elif self._state == BUSY:
+            self.deadline = inf
+            if self._exchange is not None and self._exchange.backend is not None:
+                self._exchange.backend.resume_response()
+
+    # Between exchanges ------------------------------------------------------------------------------------------
+
+    def _over(self) -> None:
+        """The exchange under way is over."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        if not self._keep or not exchange.request_complete:
+            self._body_left = 0
+            self._scanner = None
+            if exchange.request_complete and not self._tail:
+                self._state = LINGER
+                self.transport.close()
+            else:
+                self._linger()
+            return
+        self._state = READY
+        if not self._parsing and not self._write_paused:
+            self._ready()
+
+    def _ready(self) -> None:
+        """Wait for the next request, or take the one that has come already."""
+        self.deadline = monotonic() + self.edge.idle_timeout
+        tail = self._tail
+        if tail:
+            self._tail = b""
+            self.transport.resume_reading()
+            self._requests(tail)
+
+    def _linger(self) -> None:
+        """Close our side, and the whole once the client has had time to read what we said."""
+        self._state = LINGER
+        self._tail = b""
+        self._exchange = None
+        self.deadline = monotonic() + LINGER_SECONDS
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.transport.write_eof()
+
+    def break_off(self) -> None:
+        """The response cannot be completed: a reset, lest what was sent passes for the whole."""
+        self._exchange = None
+        self._state = LINGER
+        if self.transport.is_closing():
+            return
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def close_if_idle(self) -> None:
+        """For a drain: close unless an exchange or a tunnel is under way."""
+        if self._state == READY:
+            self.transport.close()
+
+    def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None:
+        tunnel = self._tunnel = Tunnel(exchange, self.transport, backend.transport)
+        self._state = TUNNEL
+        self._exchange = None
+        self._scanner = None
+        self.deadline = inf
+        backend.begin_tunnel(tunnel)
+        self.transport.write(head + b"\r\n" + first)
+        tail = self._tail
+        if tail:
+            self._tail = b""
+            backend.transport.write(tail)
+            self.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        return self._tunnel is not None and self._tunnel.end_of(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.edge.forget_client(self)
+        exchange = self._exchange
+        self._exchange = None
+        self._state = LINGER
+        if self._tunnel is not None:
+            self._tunnel.lost(self.transport, exc)
+        elif exchange is not None:
+            exchange.client_gone()
+
+    def expired(self, now: float) -> None:
+        """The deadline passed: what that means depends on what was being waited for."""
+        if self._stalled_at >= 0:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._stalled_at:
+                self._stalled_at = unsent
+                self.deadline = now + self.edge.progress_timeout
+                return
+        if self._state == LINGER:
+            self.transport.abort()
+        elif self._stalled_at >= 0:
+            self._give_up()
+        elif self._state == READY:
+            if self._tail:
+                self._bad(BadMessage(408, "the request head did not arrive in time"))
+            else:
+                self.transport.close()
+        elif self._exchange is not None:
+            self.edge.metrics.rejected_requests += 1
+            self._exchange.reject_rest(answers.request_timeout())
+
+    def _give_up(self) -> None:
+        """The client reads nothing any more."""
+        exchange = self._exchange
+        self.break_off()
+        if exchange is not None:
+            exchange.client_gone()

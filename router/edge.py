@@ -1,0 +1,339 @@
+"""The data plane of one worker: what all its connections share, and the sweep that minds their deadlines.
+
+Holds settings as plain attributes (the hot path reads them), the plans remembered by their bytes, and every open
+connection. Connections are spread over shards; each tick of the sweep looks at one shard, so that no tick is long and
+no request needs a timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from email.utils import formatdate
+from math import inf
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
+
+from router.access_log import AccessLog, Entry
+from router.answers import Answer
+from router.backend import BackendConnection
+from router.client import ClientConnection
+from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
+from router.http1.grammar import BadMessage, Limits
+from router.http1.request import ORIGIN, RequestLine, parse_line
+from router.metrics import Metrics
+from router.settings import Settings
+from router.table import RouteTable
+
+if TYPE_CHECKING:
+    from router.exchange import Exchange
+    from router.pool import Endpoint, Pool
+
+SHARDS: Final = 8
+TICK: Final = 0.05
+"""Seconds between two ticks; a deadline is noticed at most SHARDS * TICK after it passed."""
+
+_ID_ENDS: Final = [b"%02x\r\n" % n for n in range(255, -1, -1)]
+
+REMEMBERED: Final = 2048
+"""How many request lines, field blocks and response heads are remembered; then each memory starts anew."""
+REMEMBERED_BYTES: Final = 2048
+"""Longer ones are not remembered."""
+
+
+class Edge:
+    """Accepts client connections through ``client`` and serves them until ``drain`` or ``abort``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: RouteTable,
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        native = settings.millrace
+        self.table = table
+        self.metrics = metrics
+        self.access_log = access_log
+        self.loop = loop
+        self.draining = False
+        self.rules = ForwardingRules(settings)
+        self.request_limits = Limits(
+            settings.max_request_header_bytes, settings.max_request_headers, native.max_request_target_bytes
+        )
+        self.response_limits = Limits(settings.max_response_header_bytes, settings.max_response_headers)
+        self.algorithm = settings.balancing_algorithm
+        self.max_in_flight = settings.backends.max_conns
+        self.max_attempts = settings.backends.max_attempts
+        self.max_body = native.max_request_body_bytes
+        self.max_idle = 0 if settings.disable_keep_alives else settings.max_idle_conns_per_host
+        self.backend_head_end = b"Connection: close\r\n\r\n" if settings.disable_keep_alives else b"\r\n"
+        self.connect_allowed = native.connect
+        self.high_water = native.high_water_bytes
+        self.retry_buffer = native.retry_buffer_bytes
+        self.dial_timeout = settings.endpoint_dial_timeout
+        self.response_timeout = min(settings.endpoint_timeout or inf, native.response_header_timeout or inf)
+        self.progress_timeout = native.body_progress_timeout
+        self.idle_timeout = settings.frontend_idle_timeout
+        self.read_header_timeout = settings.read_header_timeout
+        self.backend_idle_timeout = native.backend_idle_timeout
+        self.unsafe_reuse_seconds = native.unsafe_reuse_seconds
+        self.failed_endpoint_seconds = native.failed_endpoint_seconds
+        self.request_lines: dict[bytes, RequestLine] = {}
+        self.request_plans: dict[bytes, RequestPlan] = {}
+        self.response_plans: dict[bytes, ResponsePlan] = {}
+        self.common_lines: dict[bytes, RequestLine] = {}
+        """The remembered lines of HTTP/1.1 requests in origin form."""
+        self.common_plans: dict[bytes, RequestPlan] = {}
+        """The remembered plans of requests without a body that keep their connection, each by its field block with the
+        empty line after it: by all that follows the request line."""
+        self.id_fields: list[bytes] = []
+        """X-Vcap-Request-Id lines that no request has yet."""
+        self.start_field = b""
+        """X-Request-Start line, right until the monotonic second ``start_field_until``."""
+        self.start_field_until = 0.0
+        self._id_prefix = _id_prefix()
+        self._id_batches = 0
+        self._max_clients = native.max_connections
+        self._clients: list[set[ClientConnection]] = [set() for _ in range(SHARDS)]
+        self._backends: list[set[BackendConnection]] = [set() for _ in range(SHARDS)]
+        self._next_shard = 0
+        self._swept = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained = asyncio.Event()
+        self._date_second = 0
+        self._date_field = b""
+
+    # Life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to mind deadlines."""
+        self._timer = self.loop.call_later(TICK, self._sweep)
+
+    def client(self) -> ClientConnection:
+        """Factory for ``loop.create_server``."""
+        return ClientConnection(self)
+
+    @property
+    def connections(self) -> int:
+        """Client connections that are open, tunnels included."""
+        return self.metrics.client_connections
+
+    def drain(self) -> None:
+        """From now on a connection closes after its next response."""
+        self.draining = True
+        if not self.connections:
+            self._drained.set()
+
+    async def drained(self) -> None:
+        """Returns once no client connection is left."""
+        await self._drained.wait()
+
+    def close_idle(self) -> None:
+        """Close client connections without an exchange."""
+        for shard in self._clients:
+            for client in list(shard):
+                client.close_if_idle()
+
+    def abort(self) -> None:
+        """Close everything at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for clients in self._clients:
+            for client in list(clients):
+                client.transport.abort()
+        for backends in self._backends:
+            for backend in list(backends):
+                backend.abort()
+
+    # Connections ------------------------------------------------------------------------------------------------
+
+    def admit(self, client: ClientConnection) -> bool:
+        """Mind a new client connection. Returns False if there are too many already: it is to be refused."""
+        metrics = self.metrics
+        metrics.client_connections += 1
+        metrics.client_connections_accepted += 1
+        client.shard = self._shard()
+        self._clients[client.shard].add(client)
+        return not self._max_clients or metrics.client_connections <= self._max_clients
+
+    def forget_client(self, client: ClientConnection) -> None:
+        shard = self._clients[client.shard]
+        if client in shard:
+            shard.remove(client)
+            self.metrics.client_connections -= 1
+            if self.draining and not self.metrics.client_connections:
+                self._drained.set()
+
+    def dial(self, exchange: Exchange, endpoint: Endpoint) -> BackendConnection:
+        """A new connection to an endpoint for this exchange, being opened."""
+        backend = BackendConnection(self, endpoint, exchange)
+        backend.shard = self._shard()
+        self._backends[backend.shard].add(backend)
+        backend.dial()
+        return backend
+
+    def forget(self, backend: BackendConnection) -> None:
+        self._backends[backend.shard].discard(backend)
+
+    def _shard(self) -> int:
+        self._next_shard = (self._next_shard + 1) % SHARDS
+        return self._next_shard
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        self._swept = (self._swept + 1) % SHARDS
+        for client in [c for c in self._clients[self._swept] if c.deadline <= now]:
+            client.expired(now)
+        for backend in [b for b in self._backends[self._swept] if b.deadline <= now]:
+            backend.expired(now)
+        if not self._swept:
+            self.table.forget_emptied(now)
+            self.metrics.settle()
+        self._timer = self.loop.call_later(TICK, self._sweep)
+
+    # What requests need -----------------------------------------------------------------------------------------
+
+    def find_pool(self, plan: RequestPlan, path: str) -> Pool | None:
+        """The route table's answer, kept in the plan where it holds for every path."""
+        table = self.table
+        pool = table.lookup(plan.host, path)
+        if not table.path_matters(plan.host):
+            plan.pool = pool
+            plan.pool_version = table.version
+        return pool
+
+    def more_ids(self) -> bytes:
+        """Make the next batch of request id lines and return one of them."""
+        lead = b"X-Vcap-Request-Id: %b%010x" % (self._id_prefix, self._id_batches)
+        self._id_batches += 1
+        self.id_fields += [lead + end for end in _ID_ENDS]
+        return self.id_fields.pop()
+
+    def renew_start_field(self, now: float) -> bytes:
+        """The X-Request-Start line for ``now`` (monotonic seconds); it holds for what is left of this millisecond."""
+        wall = time()
+        milliseconds = int(wall * 1000)
+        self.start_field = b"X-Request-Start: %d\r\n" % milliseconds
+        self.start_field_until = now + (milliseconds + 1) / 1000 - wall
+        return self.start_field
+
+    # What is remembered -----------------------------------------------------------------------------------------
+
+    def remember_line(self, text: bytes) -> RequestLine:
+        """Parse a request line. Raises BadMessage."""
+        line = parse_line(text, self.request_limits)
+        if len(text) <= REMEMBERED_BYTES:
+            if len(self.request_lines) >= REMEMBERED:
+                self.request_lines.clear()
+                self.common_lines.clear()
+            self.request_lines[text] = line
+            if line.minor == 1 and line.form == ORIGIN:
+                self.common_lines[text] = line
+        return line
+
+    def remember_request(self, block: bytes) -> RequestPlan:
+        """Plan for a request's field block. Raises BadMessage."""
+        plan = self.rules.request_plan(block)
+        if len(block) <= REMEMBERED_BYTES:
+            if len(self.request_plans) >= REMEMBERED:
+                self.request_plans.clear()
+                self.common_plans.clear()
+            self.request_plans[block] = plan
+            if plan.host and not (plan.close or plan.chunked or plan.content_length > 0):
+                self.common_plans[block + b"\r\n"] = plan
+        return plan
+
+    def remember_response(self, head: bytes) -> ResponsePlan:
+        """Plan for a response head, given without its empty line. Raises BadMessage."""
+        if len(head) > self.response_limits.head:
+            raise BadMessage(502, f"response head longer than {self.response_limits.head} bytes")
+        plan = self.rules.response_plan(head + b"\r\n\r\n")
+        if len(head) <= REMEMBERED_BYTES:
+            if len(self.response_plans) >= REMEMBERED:
+                self.response_plans.clear()
+            self.response_plans[head] = plan
+        return plan
+
+    def date_field(self) -> bytes:
+        """The Date line, made once a second."""
+        second = int(time())
+        if second != self._date_second:
+            self._date_second = second
+            self._date_field = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return self._date_field
+
+    # The access log ---------------------------------------------------------------------------------------------
+
+    def log(self, exchange: Exchange, took: float) -> None:
+        """One line for an exchange that is over."""
+        assert self.access_log is not None
+        plan = exchange.plan
+        client = exchange.client
+        endpoint = exchange.endpoint
+        record = endpoint.record if endpoint is not None else None
+        before = plan.forwarded_for + b", " if plan.forwarded_for else b""
+        self.access_log.write(
+            Entry(
+                host=plan.host_field or b"",
+                started=time() - took,
+                method=exchange.line.method,
+                target=exchange.line.target,
+                version=b"HTTP/1.%d" % exchange.line.minor,
+                status=exchange.status,
+                request_bytes=exchange.request_bytes,
+                response_bytes=exchange.response_bytes,
+                referer=plan.referer,
+                user_agent=plan.user_agent,
+                client=client.address.encode(),
+                backend=endpoint.address.encode() if endpoint is not None else b"",
+                x_forwarded_for=before + client.ip,
+                x_forwarded_proto=plan.forwarded_proto or client.scheme,
+                vcap_request_id=exchange.request_id,
+                response_time=took,
+                gorouter_time=exchange.sent_at - exchange.started if exchange.sent_at else 0.0,
+                app_id=record.app.encode() if record is not None else b"",
+                app_index=record.private_instance_index.encode() if record is not None else b"",
+                instance_id=record.private_instance_id.encode() if record is not None else b"",
+                router_error=exchange.error.encode(),
+            )
+        )
+
+    def log_refusal(self, address: str, answer: Answer) -> None:
+        """One line for bytes that were no request."""
+        if self.access_log is not None:
+            self.access_log.write(
+                Entry(
+                    host=b"",
+                    started=time(),
+                    method=b"",
+                    target=b"",
+                    version=b"",
+                    status=answer.status,
+                    request_bytes=0,
+                    response_bytes=len(answer.payload),
+                    referer=None,
+                    user_agent=None,
+                    client=address.encode(),
+                    backend=b"",
+                    x_forwarded_for=None,
+                    x_forwarded_proto=None,
+                    vcap_request_id=None,
+                    response_time=0.0,
+                    gorouter_time=0.0,
+                    app_id=b"",
+                    app_index=b"",
+                    instance_id=b"",
+                    router_error=answer.error.encode(),
+                )
+            )
+
+
+def _id_prefix() -> bytes:
+    """The first 24 characters of this worker's request ids: a random version 4 UUID; a serial number follows."""
+    random = bytearray(os.urandom(10))
+    random[6] = random[6] & 0x0F | 0x40
+    random[8] = random[8] & 0x3F | 0x80
+    text = random.hex().encode()
+    return b"%b-%b-%b-%b-" % (text[:8], text[8:12], text[12:16], text[16:20])

@@ -1,0 +1,370 @@
+"""One request and its response, whatever wire either came by.
+
+Theory of operation. A client connection makes an exchange from a checked request and calls ``begin``. The exchange
+finds the pool, picks an endpoint and hands itself to a backend connection, which calls back with what happened. It ends
+in exactly one way: the response is complete (``respond``, ``more``), the router answered itself (``_answer``), or one
+side broke off (``_cut``); each calls ``_settle`` once, for the endpoint, the metrics and the access log.
+
+    client connection                exchange                     backend connection
+    begin(body, complete)      -->   _attempt           -->       send_head / dial
+    request_body(data, ...)    -->   (held for a retry) -->       send_body
+    send_informational         <--   informational      <--       1xx
+    send_response, send_body   <--   respond, more      <--       response
+    client_gone                -->   _cut               -->       abort
+    send_answer                <--   attempt_failed     <--       no response: retry or answer
+
+A body crosses as its sender framed it (``chunked`` in the plan: with HTTP/1.1 chunk framing, already validated);
+whoever needs another coding converts. Nothing here blocks, awaits, or knows a socket.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from router import answers
+from router.answers import Answer
+from router.forwarding import RequestPlan, ResponsePlan
+from router.http1.request import RequestLine
+from router.pool import Endpoint
+
+if TYPE_CHECKING:
+    from router.backend import BackendConnection
+    from router.edge import Edge
+
+CLIENT_GONE: Final = 499
+"""Logged, never sent: the client went away before its response was complete."""
+
+
+class ClientSide(Protocol):
+    """What an exchange asks of the connection that its client is on. ``complete`` ends the exchange for it, too."""
+
+    address: str
+    """``ip:port`` of the client."""
+    forward_fields: bytes
+    """X-Forwarded-For and X-Forwarded-Proto lines for a request that has neither."""
+    ip: bytes
+    scheme: bytes
+
+    def send_informational(self, plan: ResponsePlan) -> None: ...
+    def send_response(
+        self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool, now: float
+    ) -> None: ...
+    def send_body(self, data: bytes, complete: bool) -> None: ...
+    def send_answer(self, exchange: Exchange, answer: Answer) -> None: ...
+    def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None: ...
+    def pause_request(self) -> None: ...
+    def resume_request(self) -> None: ...
+    def break_off(self) -> None: ...
+
+
+class _Effort:
+    """What only an exchange needs that does not go through at the first try, or has a body."""
+
+    __slots__ = ("attempts", "failure", "held", "held_bytes", "repeatable", "tried")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        """Made so far."""
+        self.tried: list[Endpoint] | None = None
+        """Endpoints that are not to be asked again."""
+        self.failure: Answer | None = None
+        """What the client gets if no other attempt is made."""
+        self.held: list[bytes] = []
+        """The request body so far, for another attempt."""
+        self.held_bytes = 0
+        self.repeatable = True
+        """Whether ``held`` is still the whole of what has come."""
+
+
+class Exchange:
+    __slots__ = (
+        "_effort",
+        "_pool",
+        "backend",
+        "client",
+        "edge",
+        "endpoint",
+        "error",
+        "id_field",
+        "line",
+        "plan",
+        "request_bytes",
+        "request_complete",
+        "response_bytes",
+        "sent_at",
+        "started",
+        "status",
+    )
+
+    def __init__(self, edge: Edge, client: ClientSide, line: RequestLine, plan: RequestPlan) -> None:
+        self.edge = edge
+        self.client = client
+        self.line = line
+        self.plan = plan
+        self.started = monotonic()
+        """Seconds; when the head was complete."""
+        metrics = edge.metrics
+        self.id_field = edge.id_fields.pop() if edge.id_fields else edge.more_ids()
+        metrics.requests += 1
+        self.status = 0
+        """What the client was told; 0 until then."""
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.error = ""
+        """X-Cf-RouterError of an answer that the router made."""
+        self.sent_at = 0.0
+        """Monotonic seconds of the first attempt; 0 if there was none."""
+        self._effort: _Effort | None = None
+        self.endpoint: Endpoint | None = None
+        self.backend: BackendConnection | None = None
+
+    @property
+    def request_id(self) -> bytes:
+        return self.id_field[19:-2]
+
+    # The request ------------------------------------------------------------------------------------------------
+
+    def begin(self, body: bytes, complete: bool) -> None:
+        """Route the request. ``body`` is what has arrived of it, ``complete`` whether that is all."""
+        self.request_complete = complete
+        edge = self.edge
+        plan = self.plan
+        pool = plan.pool if plan.pool_version == edge.table.version else edge.find_pool(plan, self.line.path)
+        if pool is None or not pool.endpoints:
+            edge.metrics.rejected_requests += 1
+            host = plan.host_field or b""
+            self._answer(answers.unknown_route(host) if pool is None else answers.no_endpoints(host))
+            return
+        self._pool = pool
+        if body:
+            effort = self._effort = _Effort()
+            effort.held.append(body)
+            effort.held_bytes = len(body)
+        endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
+        if endpoint is None:
+            self._answer(answers.connection_limit(plan.host_field or b""))
+        else:
+            self._attempt(endpoint, False)
+
+    def request_body(self, data: bytes, complete: bool) -> None:
+        """More of the body. Kept for another attempt while it is short; a connection being opened gets it later."""
+        self.request_complete = complete
+        backend = self.backend
+        if backend is None:
+            return
+        connected = backend.connected
+        effort = self._effort
+        if effort is None:
+            effort = self._effort = _Effort()
+            effort.attempts = 1
+        if effort.repeatable and not self.status:
+            effort.held.append(data)
+            effort.held_bytes += len(data)
+            if effort.held_bytes > self.edge.retry_buffer:
+                if connected:
+                    self._hold_no_more(effort)
+                else:
+                    self.client.pause_request()
+        if connected:
+            backend.send_body(data)
+
+    def _hold_no_more(self, effort: _Effort) -> None:
+        effort.repeatable = False
+        effort.held.clear()
+
+    def client_gone(self) -> None:
+        """The client closed its connection or reset its stream: stop the backend, too."""
+        self._cut(self.status or CLIENT_GONE)
+
+    def refuse(self, answer: Answer) -> None:
+        """Answer without asking any backend, instead of ``begin``."""
+        if answer.status >= 400:
+            self.edge.metrics.rejected_requests += 1
+        self.request_complete = True
+        self._answer(answer)
+
+    def reject_rest(self, answer: Answer) -> None:
+        """The rest of the request body turned out malformed or too long, or did not come."""
+        if self.status:
+            self._cut(self.status)
+        else:
+            self._answer(answer)
+
+    # Attempts ---------------------------------------------------------------------------------------------------
+
+    def _attempt(self, endpoint: Endpoint, fresh: bool) -> None:
+        """Send to this endpoint; ``fresh`` asks for a new connection."""
+        self.endpoint = endpoint
+        endpoint.in_flight += 1
+        idle = endpoint.idle
+        if idle and not fresh:
+            backend = idle[-1]
+            if self.line.idempotent or self._may_reuse(backend):
+                del idle[-1]
+                self.backend = backend
+                backend.send_head(self, b"" if self._effort is None else self._body_so_far(self._effort))
+                return
+        self.backend = self.edge.dial(self, endpoint)
+
+    def _may_reuse(self, backend: BackendConnection) -> bool:
+        """Whether a request that must not be repeated may go on a connection that its backend may be about to close."""
+        if self.line.method == b"CONNECT":
+            return False
+        return self.plan.repeatable or self.started - backend.idle_since() <= self.edge.unsafe_reuse_seconds
+
+    def _body_so_far(self, effort: _Effort) -> bytes:
+        body = b"".join(effort.held)
+        if effort.held_bytes > self.edge.retry_buffer:
+            self._hold_no_more(effort)
+        return body
+
+    def connected(self) -> None:
+        """The connection that was being opened is open: the head may go, or the tunnel begin."""
+        backend = self.backend
+        assert backend is not None
+        if self.line.method == b"CONNECT":
+            self.status = 200
+            self.client.open_tunnel(self, b"HTTP/1.1 200 Connection established\r\n", backend, b"")
+            return
+        backend.send_head(self, b"" if self._effort is None else self._body_so_far(self._effort))
+        self.client.resume_request()
+
+    def request_head(self, endpoint: Endpoint) -> bytes:
+        """The head as this endpoint gets it: the client's lines in their order, then ours."""
+        edge = self.edge
+        plan = self.plan
+        now = self.started
+        if plan.plain:
+            return b"".join(
+                (
+                    self.line.wire,
+                    plan.fields,
+                    self.client.forward_fields,
+                    edge.start_field if now < edge.start_field_until else edge.renew_start_field(now),
+                    self.id_field,
+                    endpoint.fields or endpoint.identity(),
+                    edge.backend_head_end,
+                )
+            )
+        parts = [self.line.wire, plan.fields]
+        before = plan.forwarded_for + b", " if plan.forwarded_for else b""
+        parts.append(b"X-Forwarded-For: %b%b\r\n" % (before, self.client.ip))
+        if plan.forwarded_proto is None:
+            parts.append(b"X-Forwarded-Proto: %b\r\n" % self.client.scheme)
+        if plan.needs_start:
+            parts.append(edge.renew_start_field(now))
+        parts += (self.id_field, endpoint.fields or endpoint.identity(), edge.backend_head_end)
+        return b"".join(parts)
+
+    def attempt_failed(self, text: str, *, dialing: bool = False, reused: bool = False, marks: bool = True) -> None:
+        """No byte of a response came. Try elsewhere where that is safe, else answer 502.
+
+        A reused connection may have been closed by its backend at the very moment of sending: that says nothing about
+        the endpoint, so it is not marked and may be tried again on a new connection.
+        """
+        endpoint = self._leave_endpoint()
+        edge = self.edge
+        effort = self._effort
+        if effort is None:
+            effort = self._effort = _Effort()
+        effort.attempts += not reused
+        effort.failure = answers.endpoint_failure(text)
+        if not reused:
+            if marks:
+                endpoint.failed_until = monotonic() + edge.failed_endpoint_seconds
+            effort.tried = [*(effort.tried or ()), endpoint]
+        repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
+        if repeatable and effort.attempts < edge.max_attempts:
+            assert self._pool is not None
+            another = self._pool.pick(monotonic(), edge.algorithm, edge.max_in_flight, effort.tried)
+            if another is not None:
+                edge.metrics.retries += 1
+                self._attempt(another, True)
+                return
+        edge.metrics.bad_gateways += 1
+        self._answer(effort.failure)
+
+    def attempt_timed_out(self, text: str) -> None:
+        """The response head did not come in time. Not repeated: the request may be at work still."""
+        self._leave_endpoint()
+        self.edge.metrics.bad_gateways += 1
+        self._answer(answers.endpoint_timeout(text))
+
+    def response_malformed(self, why: str) -> None:
+        """The backend sent what cannot be passed on."""
+        self._leave_endpoint()
+        self.edge.metrics.bad_gateways += 1
+        self._answer(answers.endpoint_failure(why))
+
+    def _leave_endpoint(self) -> Endpoint:
+        """The attempt is over and the connection it used has let go already."""
+        endpoint = self.endpoint
+        assert endpoint is not None
+        endpoint.in_flight -= 1
+        self.backend = None
+        return endpoint
+
+    # The response -----------------------------------------------------------------------------------------------
+
+    def informational(self, plan: ResponsePlan) -> None:
+        self.client.send_informational(plan)
+
+    def respond(self, plan: ResponsePlan, body: bytes, complete: bool, now: float) -> None:
+        """The final response head with what came of the body; the backend connection has let go if ``complete``."""
+        self.status = plan.status
+        self.response_bytes = len(body)
+        if complete:
+            self._settle(now)
+        self.client.send_response(self, plan, body, complete, now)
+
+    def more(self, data: bytes, complete: bool) -> None:
+        """More of the response body."""
+        self.response_bytes += len(data)
+        if complete:
+            self._settle(monotonic())
+        self.client.send_body(data, complete)
+
+    def upgraded(self, plan: ResponsePlan, first: bytes) -> None:
+        """101: from here on bytes flow both ways. ``first`` is what the backend has sent after its head."""
+        backend = self.backend
+        assert backend is not None
+        self.status = 101
+        self.client.open_tunnel(self, plan.head + self.id_field, backend, first)
+
+    def response_broken(self) -> None:
+        """The backend broke off in the middle of a body that the client has begun to receive."""
+        self._cut(self.status)
+
+    # Ends -------------------------------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> None:
+        """The outcome is known: give the endpoint free, count and log, once."""
+        edge = self.edge
+        if self.backend is not None:
+            self.backend = None
+            self.endpoint.in_flight -= 1  # type: ignore[union-attr]  # a backend is always some endpoint's
+        took = now - self.started
+        edge.metrics.statuses[self.status] += 1
+        edge.metrics.durations.append(took)
+        if edge.access_log is not None:
+            edge.log(self, took)
+
+    def _answer(self, answer: Answer) -> None:
+        if self.backend is not None:
+            self.backend.abort()
+        self.status = answer.status
+        self.error = answer.error
+        self._settle(monotonic())
+        self.client.send_answer(self, answer)
+
+    def _cut(self, status: int) -> None:
+        if self.backend is not None:
+            self.backend.abort()
+        self.status = status
+        self._settle(monotonic())
+        self.client.break_off()
+
+    def tunnel_over(self) -> None:
+        """Both directions of the tunnel have ended."""
+        self._settle(monotonic())

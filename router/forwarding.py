@@ -1,0 +1,252 @@
+"""What the router changes in a message's fields on its way through (gorouter reference 4.1, 4.2; RFC 9110 section 7.6).
+
+Everything that depends on the fields alone is worked out once per distinct field block and kept as a plan; what
+differs from request to request (request id, start time, client address) is added by the exchange. Plans know nothing of
+sockets, and any wire can make them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from router.http1.grammar import Limits, list_members
+from router.http1.request import Line, RequestFields, parse_fields
+from router.http1.response import ResponseHead, parse_head
+from router.settings import Settings
+
+if TYPE_CHECKING:
+    from router.pool import Pool
+
+HOP_BY_HOP: Final = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"upgrade",
+    )
+)
+
+NEVER_DROPPED: Final = frozenset(
+    (
+        b"authorization",
+        b"b3",
+        b"content-length",
+        b"cookie",
+        b"host",
+        b"traceparent",
+        b"tracestate",
+        b"transfer-encoding",
+        b"forwarded",
+    )
+)
+"""Fields that a client's Connection option cannot have removed; nor can it any of ``_OUR_PREFIXES``."""
+
+_OUR_PREFIXES: Final = (b"x-forwarded-", b"x-request-", b"x-vcap-", b"x-cf-", b"x-b3-")
+
+_REPLACED: Final = frozenset(
+    (b"x-vcap-request-id", b"x-cf-applicationid", b"x-cf-instanceid", b"x-cf-instanceindex", b"http2-settings")
+)
+"""Fields of requests that are the router's to set."""
+
+_REPEATABLE: Final = frozenset((b"idempotency-key", b"x-idempotency-key"))
+
+_H2C: Final = frozenset((b"h2c", b"h2"))
+"""Upgrades that would be a way around the router: the field is dropped, the request goes on without it."""
+
+
+class RequestPlan:
+    """All that a request's field block decides. ``fields`` are the lines a backend gets, each with its CRLF."""
+
+    __slots__ = (
+        "chunked",
+        "close",
+        "content_length",
+        "expect_continue",
+        "fields",
+        "forwarded_for",
+        "forwarded_proto",
+        "host",
+        "host_field",
+        "keep_alive",
+        "needs_start",
+        "plain",
+        "pool",
+        "pool_version",
+        "referer",
+        "repeatable",
+        "trailers",
+        "upgrade",
+        "user_agent",
+    )
+
+    def __init__(self, host_field: bytes | None) -> None:
+        self.host_field = host_field
+        """As the client sent it, for messages and logs."""
+        self.host = host_key(host_field or b"")
+        """For the route table."""
+        self.fields = b""
+        self.content_length = -1
+        self.chunked = False
+        self.close = False
+        self.keep_alive = False
+        self.trailers = False
+        """The client accepts trailers (TE: trailers)."""
+        self.upgrade = b""
+        """Value of Upgrade where the client really asks for one."""
+        self.expect_continue = False
+        self.forwarded_for: bytes | None = None
+        """The client's X-Forwarded-For lines folded into one value."""
+        self.forwarded_proto: bytes | None = None
+        """What X-Forwarded-Proto says already; None where the router has to add its scheme."""
+        self.needs_start = True
+        self.repeatable = False
+        """Has an idempotency key."""
+        self.plain = False
+        """Needs nothing but the connection's own forwarding lines and a start time: what nearly every request is."""
+        self.referer: bytes | None = None
+        self.user_agent: bytes | None = None
+        self.pool: Pool | None = None
+        """What the route table said of ``host`` at ``pool_version``, where the path does not matter."""
+        self.pool_version = -1
+
+
+def host_key(host: bytes) -> str:
+    """Host without port, in lower case: what routes are matched with."""
+    name = host if host[:1] == b"[" else host.partition(b":")[0]
+    return name.decode("latin-1").lower()
+
+
+class ForwardingRules:
+    """The settings' say in it: makes plans from field blocks and response heads."""
+
+    __slots__ = ("_force_https", "_forwarded_host", "_request_limits", "_response_limits", "_sanitize_proto")
+
+    def __init__(self, settings: Settings) -> None:
+        self._force_https = settings.force_forwarded_proto_https
+        self._sanitize_proto = settings.sanitize_forwarded_proto
+        self._forwarded_host = settings.millrace.forwarded_host
+        self._request_limits = Limits(
+            settings.max_request_header_bytes, settings.max_request_headers, settings.millrace.max_request_target_bytes
+        )
+        self._response_limits = Limits(settings.max_response_header_bytes, settings.max_response_headers)
+
+    def request_plan(self, block: bytes) -> RequestPlan:
+        """From a request's field lines. Raises BadMessage."""
+        return self.plan_request(parse_fields(block, self._request_limits))
+
+    def request_plan_for(self, block: bytes, authority: bytes) -> RequestPlan:
+        """As ``request_plan``, with Host replaced by the authority of the target (RFC 9112 section 3.2.2)."""
+        fields = parse_fields(block, self._request_limits)
+        fields.lines = [line for line in fields.lines if line.name != b"host"]
+        fields.lines.insert(0, Line(b"host", authority, b"Host: %b\r\n" % authority))
+        fields.host = authority
+        return self.plan_request(fields)
+
+    def plan_request(self, fields: RequestFields) -> RequestPlan:
+        """From checked fields, whatever wire they came by."""
+        plan = RequestPlan(fields.host)
+        plan.content_length = fields.content_length
+        plan.chunked = fields.chunked
+        plan.expect_continue = fields.expect_continue
+        plan.close = b"close" in fields.connection
+        plan.keep_alive = b"keep-alive" in fields.connection
+        if self._force_https:
+            plan.forwarded_proto = b"https"
+        kept = [line.raw for line in fields.lines if self._keep(plan, fields, line)]
+        if plan.trailers:
+            kept.append(b"TE: trailers\r\n")
+        if plan.upgrade:
+            kept.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % plan.upgrade)
+        if self._forwarded_host == "set" and fields.host is not None:
+            kept.append(b"X-Forwarded-Host: %b\r\n" % fields.host)
+        if plan.forwarded_proto is not None:
+            kept.append(b"X-Forwarded-Proto: %b\r\n" % plan.forwarded_proto)
+        plan.fields = b"".join(kept)
+        plan.plain = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
+        return plan
+
+    def _keep(self, plan: RequestPlan, fields: RequestFields, line: Line) -> bool:
+        """Whether a line is passed on as it came; notes in the plan what it says."""
+        name, value = line.name, line.value
+        if name in HOP_BY_HOP:
+            if name == b"upgrade" and b"upgrade" in fields.connection and value.lower() not in _H2C:
+                plan.upgrade = value
+            elif name == b"te":
+                plan.trailers = b"trailers" in list_members(value)
+            return False
+        if name in _REPLACED:
+            return False
+        if name in fields.connection and name not in NEVER_DROPPED and not name.startswith(_OUR_PREFIXES):
+            return False
+        if name == b"x-forwarded-for":
+            plan.forwarded_for = value if plan.forwarded_for is None else plan.forwarded_for + b", " + value
+            return False
+        if name == b"x-forwarded-proto":
+            if value and plan.forwarded_proto is None and not self._sanitize_proto:
+                plan.forwarded_proto = value
+            return False
+        if name == b"x-forwarded-host":
+            return self._forwarded_host == "pass"
+        if name == b"x-request-start":
+            plan.needs_start = False
+        elif name == b"referer":
+            plan.referer = value
+        elif name == b"user-agent":
+            plan.user_agent = value
+        elif name in _REPEATABLE:
+            plan.repeatable = True
+        return True
+
+    def response_plan(self, head: bytes) -> ResponsePlan:
+        """From a whole response head. Raises BadMessage (502)."""
+        return ResponsePlan(parse_head(head, self._response_limits))
+
+
+class ResponsePlan:
+    """All that a response head decides. ``head`` is status line and fields as an HTTP/1.1 client gets them."""
+
+    __slots__ = ("bodiless", "chunked", "content_length", "head", "plain", "reusable", "status")
+
+    def __init__(self, response: ResponseHead) -> None:
+        self.status = response.status
+        self.bodiless = response.bodiless
+        """No body whatever the fields say."""
+        self.content_length = response.content_length
+        self.chunked = response.chunked
+        options = response.connection
+        self.reusable = b"close" not in options and (response.minor == 1 or b"keep-alive" in options)
+        """Whether the connection it came by takes another request afterwards, as far as its fields say."""
+        dropped = HOP_BY_HOP | (options - NEVER_DROPPED)
+        if response.status == 101:
+            dropped = frozenset()
+        elif response.status < 200 or response.status == 204:
+            dropped |= {b"content-length", b"transfer-encoding"}
+        names = set()
+        kept = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)]
+        for line in response.lines:
+            if line.name in dropped:
+                continue
+            names.add(line.name)
+            kept.append(line.raw)
+        self.head = b"".join(kept)
+        """Without the empty line at the end."""
+        self.plain = {b"date", b"x-vcap-request-id"} & names == {b"date"}
+        self.plain = self.plain and (self.bodiless or self.chunked or self.content_length >= 0)
+        """Needs nothing but the request id: what nearly every response is."""
+
+    @property
+    def head_without_coding(self) -> bytes:
+        """``head`` for a client that cannot read chunks."""
+        lines = self.head.splitlines(keepends=True)
+        return b"".join(line for line in lines if not line.lower().startswith(b"transfer-encoding:"))
+
+    @property
+    def has_request_id(self) -> bool:
+        return b"\r\nx-vcap-request-id:" in self.head.lower()
+
+    @property
+    def has_date(self) -> bool:
+        return b"\r\ndate:" in self.head.lower()

@@ -1,0 +1,86 @@
+"""The byte classes and list rules that requests, responses and trailers share (RFC 9110 section 5, RFC 9112).
+
+May hold: patterns, limits, and functions from bytes to values. Must never hold state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+"""RFC 9110 section 5.6.2."""
+
+FIELD_LINES: Final = re.compile(rb"(?:" + TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
+"""Whole field lines and nothing else: no folding, no space before the colon, no control byte, no bare CR or LF."""
+
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
+NEVER_IN_TRAILERS: Final = frozenset(
+    (
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""Fields that frame, route or modify a message and therefore cannot come after it (RFC 9110 section 6.5.1)."""
+
+
+class BadMessage(Exception):
+    """A message that must not be passed on. ``status`` is the answer it deserves, ``reason`` says what was wrong."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Limits:
+    """Sizes beyond which a head is refused: whole head in bytes, number of field lines, request target in bytes."""
+
+    __slots__ = ("fields", "head", "target")
+
+    def __init__(self, head: int = 64 * 1024, fields: int = 128, target: int = 16 * 1024) -> None:
+        self.head = head
+        self.fields = fields
+        self.target = target
+
+
+def list_members(value: bytes) -> Iterator[bytes]:
+    """The members of a comma-separated list, lower-cased, empty ones left out (RFC 9110 section 5.6.1)."""
+    for member in value.split(b","):
+        stripped = member.strip(b" \t").lower()
+        if stripped:
+            yield stripped
+
+
+def content_length(value: bytes) -> int:
+    """RFC 9110 section 8.6: digits only. A list of equal values counts as one of them; raises BadMessage (400)."""
+    members = {member.strip(b" \t") for member in value.split(b",")}
+    length = members.pop()
+    if members or not _DIGITS.fullmatch(length):
+        raise BadMessage(400, "Content-Length is not one number")
+    return int(length)
+
+
+def is_host(value: bytes) -> bool:
+    """Whether the value is ``uri-host [":" port]`` (RFC 9110 section 7.2)."""
+    return _HOST.fullmatch(value) is not None
+
+
+def broken_line_end(data: bytes) -> bool:
+    """Whether some LF is not preceded by CR, or some CR (but the last byte) not followed by LF."""
+    pairs = data.count(b"\r\n")
+    return data.count(b"\n") != pairs or data.count(b"\r") - data.endswith(b"\r") != pairs

@@ -1,0 +1,201 @@
+"""Request heads: the request line and the field block, each parsed alone so that each can be remembered alone.
+
+A client repeats its header fields from request to request and many clients ask for the same targets. The two halves
+of a head are therefore pure functions of their bytes (``parse_line``, ``parse_fields``), and whoever calls them may
+keep the results by those bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from router.http1.grammar import FIELD_LINES, TOKEN, BadMessage, Limits, broken_line_end, content_length, is_host
+from router.http1.grammar import list_members as members
+
+_LINE: Final = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+_ABSOLUTE: Final = re.compile(rb"(?i)([a-z][a-z0-9+.-]*)://([^/?#]*)([^#]*)")
+
+_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that a proxy may repeat by itself (RFC 9110 section 9.2.2)."""
+
+ORIGIN, ABSOLUTE, AUTHORITY, ASTERISK = range(4)
+"""Forms of a request target (RFC 9112 section 3.2)."""
+
+
+class RequestLine:
+    """``method SP target SP version``, checked. ``path`` is the target's path as a route key wants it."""
+
+    __slots__ = ("authority", "form", "idempotent", "is_head", "method", "minor", "path", "target", "wire")
+
+    def __init__(self, method: bytes, target: bytes, minor: int, form: int, authority: bytes, path: str) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.form = form
+        self.authority = authority
+        """From an absolute or authority form; empty otherwise."""
+        self.path = path
+        """Lower-cased, percent-encoded as on the wire, no query, no trailing slash: ``""`` or ``/a/b``."""
+        self.idempotent = method in _IDEMPOTENT
+        self.is_head = method == b"HEAD"
+        self.wire = b"%b %b HTTP/1.1\r\n" % (method, target)
+        """The line as a backend gets it."""
+
+
+def route_path(target: bytes) -> str:
+    """The part of an origin-form target that routes are matched with."""
+    path = target.partition(b"?")[0]
+    if path == b"/":
+        return ""
+    text = path.decode("latin-1") if path.isascii() else "".join(chr(c) if c < 128 else f"%{c:02x}" for c in path)
+    return text.lower().removesuffix("/")
+
+
+def parse_line(line: bytes, limits: Limits) -> RequestLine:
+    """One request line without its CRLF (RFC 9112 section 3).
+
+    Raises BadMessage: 400 malformed, 414 target too long, 421 a scheme that this listener does not serve, 505 version.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BadMessage(400, "malformed request line")
+    method, target, major, minor = match.groups()
+    if major != b"1" or minor > b"1":
+        raise BadMessage(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if len(target) > limits.target:
+        raise BadMessage(414, f"request target longer than {limits.target} bytes")
+    version = int(minor)
+    if method == b"CONNECT":
+        host, _, port = target.rpartition(b":")
+        if not host or not port.isdigit() or not is_host(target):
+            raise BadMessage(400, "CONNECT wants host:port")
+        return RequestLine(method, target, version, AUTHORITY, target, "")
+    if target.startswith(b"/"):
+        if b"#" in target:
+            raise BadMessage(400, "request target with a fragment")
+        return RequestLine(method, target, version, ORIGIN, b"", route_path(target))
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise BadMessage(400, "request target * is for OPTIONS only")
+        return RequestLine(method, target, version, ASTERISK, b"", "")
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise BadMessage(400, "malformed request target")
+    scheme, authority, rest = absolute.groups()
+    if scheme.lower() != b"http":
+        raise BadMessage(421, "request target with a scheme that is not served here")
+    if not is_host(authority):
+        raise BadMessage(400, "request target with a malformed authority")
+    if method == b"OPTIONS" and not rest:
+        asterisk = RequestLine(method, b"*", version, ABSOLUTE, authority, "")  # RFC 9112 section 3.2.4
+        asterisk.target = target
+        return asterisk
+    return RequestLine(method, target, version, ABSOLUTE, authority, route_path(rest if rest[:1] == b"/" else b"/"))
+
+
+class Line(NamedTuple):
+    """One field line: its name in lower case, its value without outer white space, the bytes as they came."""
+
+    name: bytes
+    value: bytes
+    raw: bytes
+    """With CRLF."""
+
+
+class RequestFields:
+    """What the fields of one request say about framing and the connection, and all lines in order."""
+
+    __slots__ = ("chunked", "connection", "content_length", "expect_continue", "host", "lines")
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.host: bytes | None = None
+        self.content_length = -1
+        """-1: not given."""
+        self.chunked = False
+        self.connection: frozenset[bytes] = frozenset()
+        """Connection options in lower case."""
+        self.expect_continue = False
+
+
+def parse_fields(block: bytes, limits: Limits) -> RequestFields:
+    """All field lines of a request head, each ending in CRLF (RFC 9112 section 5).
+
+    Raises BadMessage: 400 malformed or ambiguous framing, 417 unknown expectation, 431 too many, 501 unknown coding.
+    """
+    if FIELD_LINES.fullmatch(block) is None:
+        raise BadMessage(400, "malformed header field")
+    fields = RequestFields()
+    raw_lines = block.split(b"\r\n")
+    del raw_lines[-1]
+    if len(raw_lines) > limits.fields:
+        raise BadMessage(431, f"more than {limits.fields} header fields")
+    for raw in raw_lines:
+        name, _, value = raw.partition(b":")
+        name = name.lower()
+        value = value.strip(b" \t")
+        if name == b"content-length":
+            _apply_content_length(fields, value)
+            continue
+        fields.lines.append(Line(name, value, raw + b"\r\n"))
+        if name in _FRAMING:
+            _apply(fields, name, value)
+    if fields.chunked and fields.content_length >= 0:
+        raise BadMessage(400, "both Content-Length and Transfer-Encoding")
+    return fields
+
+
+_FRAMING: Final = frozenset((b"host", b"transfer-encoding", b"connection", b"expect"))
+
+
+def _apply_content_length(fields: RequestFields, value: bytes) -> None:
+    """Equal repetitions become one line (RFC 9112 section 6.3)."""
+    length = content_length(value)
+    if fields.content_length < 0:
+        fields.content_length = length
+        fields.lines.append(Line(b"content-length", value, b"Content-Length: %d\r\n" % length))
+    elif fields.content_length != length:
+        raise BadMessage(400, "Content-Length fields that differ")
+
+
+def _apply(fields: RequestFields, name: bytes, value: bytes) -> None:
+    if name == b"host":
+        if fields.host is not None:
+            raise BadMessage(400, "more than one Host field")
+        if value and not is_host(value):
+            raise BadMessage(400, "malformed Host field")
+        fields.host = value
+    elif name == b"transfer-encoding":
+        coding = value.lower()
+        if fields.chunked:
+            raise BadMessage(400, "more than one Transfer-Encoding")
+        if coding != b"chunked":
+            known = b"chunked" in members(coding) or not coding
+            raise BadMessage(400 if known else 501, "Transfer-Encoding other than chunked")
+        fields.chunked = True
+    elif name == b"connection":
+        fields.connection |= frozenset(members(value))
+    elif value.lower() == b"100-continue":
+        fields.expect_continue = True
+    else:
+        raise BadMessage(417, "Expect other than 100-continue")
+
+
+def check_partial_head(data: bytes, limits: Limits) -> None:
+    """Refuse early what can no longer become a request head. ``data`` holds no empty line yet.
+
+    Raises BadMessage: 400 for bytes that no head begins with or line ends that are not CRLF, 414 and 431 for length.
+    """
+    if broken_line_end(data):
+        raise BadMessage(400, "line end that is not CRLF")
+    first, crlf, _ = data.partition(b"\r\n")
+    if not _LINE_BEGINNING.match(first):
+        raise BadMessage(400, "this does not look like HTTP/1.1")
+    if not crlf and len(data) > limits.target + 64:
+        raise BadMessage(414, f"request target longer than {limits.target} bytes")
+    if len(data) > limits.head:
+        raise BadMessage(431, f"request head longer than {limits.head} bytes")
+
+
+_LINE_BEGINNING: Final = re.compile(TOKEN + rb"(?: |\Z)|\r?\Z")

@@ -1,0 +1,87 @@
+"""Response heads from backends: status line, fields, and how the body is framed (RFC 9112 sections 4 and 6.3)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from router.http1.grammar import FIELD_LINES, BadMessage, Limits, broken_line_end, content_length, list_members
+from router.http1.request import Line
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
+
+
+class ResponseHead:
+    """A checked response head. ``content_length`` is -1 where none was given; ``reason`` may be empty."""
+
+    __slots__ = ("chunked", "connection", "content_length", "lines", "minor", "reason", "status")
+
+    def __init__(self, status: int, minor: int, reason: bytes) -> None:
+        self.status = status
+        self.minor = minor
+        self.reason = reason
+        self.lines: list[Line] = []
+        self.content_length = -1
+        self.chunked = False
+        self.connection: frozenset[bytes] = frozenset()
+
+    @property
+    def bodiless(self) -> bool:
+        """1xx, 204 and 304 end with their head whatever their fields say."""
+        return self.status < 200 or self.status in (204, 304)
+
+
+def parse_head(head: bytes, limits: Limits) -> ResponseHead:
+    """A whole head with its final empty line. Raises BadMessage (502) for what cannot be framed beyond doubt."""
+    line, _, block = head[:-2].partition(b"\r\n")
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise BadMessage(502, "malformed status line")
+    if FIELD_LINES.fullmatch(block) is None:
+        raise BadMessage(502, "malformed header field")
+    minor, status, reason = match.groups()
+    response = ResponseHead(int(status), int(minor), reason or b"")
+    raw_lines = block.split(b"\r\n")
+    del raw_lines[-1]
+    if len(raw_lines) > limits.fields:
+        raise BadMessage(502, "too many response headers")
+    for raw in raw_lines:
+        name, _, value = raw.partition(b":")
+        name = name.lower()
+        value = value.strip(b" \t")
+        if name == b"content-length":
+            _apply_content_length(response, value)
+            continue
+        response.lines.append(Line(name, value, raw + b"\r\n"))
+        if name == b"transfer-encoding":
+            if response.chunked or value.lower() != b"chunked":
+                raise BadMessage(502, "Transfer-Encoding other than chunked")
+            if response.minor == 0:
+                raise BadMessage(502, "Transfer-Encoding in an HTTP/1.0 response")
+            response.chunked = True
+        elif name == b"connection":
+            response.connection |= frozenset(list_members(value))
+    if response.chunked and response.content_length >= 0:
+        raise BadMessage(502, "both Content-Length and Transfer-Encoding")
+    return response
+
+
+def _apply_content_length(response: ResponseHead, value: bytes) -> None:
+    """Equal repetitions become one line (RFC 9112 section 6.3)."""
+    try:
+        length = content_length(value)
+    except BadMessage as bad:
+        raise BadMessage(502, bad.reason) from None
+    if response.content_length < 0:
+        response.content_length = length
+        response.lines.append(Line(b"content-length", value, b"Content-Length: %d\r\n" % length))
+    elif response.content_length != length:
+        raise BadMessage(502, "Content-Length fields that differ")
+
+
+def check_partial_head(data: bytes, limits: Limits) -> None:
+    """Refuse early what can no longer become a response head. Raises BadMessage (502)."""
+    if not b"HTTP/1.".startswith(data[:7]) or broken_line_end(data):
+        raise BadMessage(502, "this does not look like HTTP/1.1")
+    if len(data) > limits.head:
+        raise BadMessage(502, f"response head longer than {limits.head} bytes")

@@ -1,0 +1,196 @@
+"""The route table: from host and path to a pool, and from the registry's changes to pools.
+
+Lookup costs a dictionary access per path segment and per wildcard level, whatever the number of routes. The rules are
+those of gorouter's reference section 2: the longest prefix of whole segments whose pool has endpoints; wildcards only
+where the host itself has none, the most specific first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+
+from router.pool import Endpoint, Pool
+from router.registry.records import EndpointRecord
+
+
+class RouteTable:
+    """Implements the registry's ``RouteSink``; the keys it is given are those of ``route_key``."""
+
+    __slots__ = (
+        "_deepest",
+        "_emptied",
+        "_endpoints",
+        "_pools",
+        "_wildcard_paths",
+        "_wildcards",
+        "empty_pool_timeout",
+        "version",
+    )
+
+    def __init__(self, empty_pool_timeout: float = 0.0) -> None:
+        self.empty_pool_timeout = empty_pool_timeout
+        """Seconds for which a route that lost its last endpoint is still known."""
+        self.version = 0
+        """Changes whenever ``lookup`` may answer otherwise than before; endpoints alone do not change it."""
+        self._pools: dict[str, Pool] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        """By address; where records differ, the one registered last."""
+        self._deepest: dict[str, list[int]] = {}
+        """For hosts that have routes with a path: how many of these routes have 1, 2, ... segments (index 0 unused)."""
+        self._wildcards = 0
+        """How many routes begin with ``*.``, and how many of these have a path."""
+        self._wildcard_paths = 0
+        self._emptied: deque[tuple[float, str]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    @property
+    def endpoint_count(self) -> int:
+        """Distinct endpoints, each counted once however many routes lead to it."""
+        return len(self._endpoints)
+
+    def lookup(self, host: str, path: str) -> Pool | None:
+        """The pool for a host (lower case, no port) and a path (as ``route_path`` gives it), or None.
+
+        A pool without endpoints is returned only if no other one matches.
+        """
+        if host not in self._deepest:
+            pool = self._pools.get(host)
+            if pool is not None and pool.endpoints:
+                return pool
+            if not self._wildcards:
+                return pool
+        else:
+            pool = self._by_path(host, path)
+        if pool is None and self._wildcards:
+            return self._by_wildcard(host, path)
+        return pool
+
+    def path_matters(self, host: str) -> bool:
+        """If not, one lookup holds for all paths of this host until ``version`` changes."""
+        return host in self._deepest or self._wildcard_paths > 0
+
+    def _by_path(self, host: str, path: str) -> Pool | None:
+        deepest = self._deepest.get(host)
+        empty: Pool | None = None
+        key = host
+        if deepest is not None and path:
+            segments = path.split("/", len(deepest))
+            key = host + "/".join(segments[: len(deepest)])
+        while True:
+            pool = self._pools.get(key)
+            if pool is not None:
+                if pool.endpoints:
+                    return pool
+                empty = empty or pool
+            if key == host:
+                return empty
+            key = key[: key.rindex("/")]
+
+    def _by_wildcard(self, host: str, path: str) -> Pool | None:
+        empty: Pool | None = None
+        _, dot, rest = host.partition(".")
+        while dot:
+            pool = self._by_path("*." + rest, path)
+            if pool is not None:
+                if pool.endpoints:
+                    return pool
+                empty = empty or pool
+            _, dot, rest = rest.partition(".")
+        return empty
+
+    def upsert(self, route: str, record: EndpointRecord) -> None:
+        """Add an endpoint to a route, or replace the one with the same address. Doing it twice changes nothing."""
+        address = record.address
+        pool = self._pools.get(route)
+        if pool is None:
+            pool = self._pools[route] = Pool()
+            self._count_route(route, 1)
+        for index, present in enumerate(pool.endpoints):
+            if present.address == address:
+                if present.record != record:
+                    endpoint = self._endpoint(address, record)
+                    pool.endpoints = (*pool.endpoints[:index], endpoint, *pool.endpoints[index + 1 :])
+                    self._release(present)
+                return
+        if not pool.endpoints:
+            self.version += 1
+        pool.endpoints = (*pool.endpoints, self._endpoint(address, record))
+
+    def _endpoint(self, address: str, record: EndpointRecord) -> Endpoint:
+        endpoint = self._endpoints.get(address)
+        if endpoint is None or endpoint.record != record:
+            endpoint = self._endpoints[address] = Endpoint(address, record)
+        endpoint.routes += 1
+        return endpoint
+
+    def _release(self, endpoint: Endpoint) -> None:
+        endpoint.routes -= 1
+        if endpoint.routes:
+            return
+        if self._endpoints.get(endpoint.address) is endpoint:
+            del self._endpoints[endpoint.address]
+        for connection in endpoint.idle or ():
+            connection.close()
+        endpoint.idle = None
+
+    def remove(self, route: str, address: str) -> None:
+        """Take an endpoint out of a route; unknown ones are no error."""
+        pool = self._pools.get(route)
+        if pool is None:
+            return
+        for index, present in enumerate(pool.endpoints):
+            if present.address == address:
+                pool.endpoints = pool.endpoints[:index] + pool.endpoints[index + 1 :]
+                self._release(present)
+                break
+        else:
+            return
+        if not pool.endpoints:
+            self.version += 1
+            if self.empty_pool_timeout > 0:
+                pool.emptied_at = monotonic()
+                self._emptied.append((pool.emptied_at, route))
+            else:
+                self._forget(route)
+
+    def forget_emptied(self, now: float) -> None:
+        """Drop routes that have been without endpoints for longer than ``empty_pool_timeout``."""
+        while self._emptied and self._emptied[0][0] + self.empty_pool_timeout <= now:
+            emptied_at, route = self._emptied.popleft()
+            pool = self._pools.get(route)
+            if pool is not None and not pool.endpoints and pool.emptied_at == emptied_at:
+                self._forget(route)
+
+    def _forget(self, route: str) -> None:
+        self.version += 1
+        del self._pools[route]
+        self._count_route(route, -1)
+
+    def _count_route(self, route: str, change: int) -> None:
+        host, slash, path = route.partition("/")
+        if host.startswith("*"):
+            self._wildcards += change
+            self._wildcard_paths += change if slash else 0
+        if not slash:
+            return
+        depths = self._deepest.setdefault(host, [])
+        segments = path.count("/") + 1
+        depths.extend([0] * (segments + 1 - len(depths)))
+        depths[segments] += change
+        while depths and not depths[-1]:
+            depths.pop()
+        if not depths:
+            del self._deepest[host]
+
+    def routes(self) -> list[str]:
+        """All route keys, those without endpoints too."""
+        return list(self._pools)
+
+    def records(self, route: str) -> Sequence[EndpointRecord]:
+        """The records of a route's endpoints; empty for an unknown route."""
+        pool = self._pools.get(route)
+        return [endpoint.record for endpoint in pool.endpoints] if pool is not None else ()
