@@ -6,6 +6,7 @@ appears in an error, a log line or a repr that starts here: what people see of a
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -42,6 +43,7 @@ _SECRET = re.compile(r"://(?:(?P<user>[^:/@?]*):)?[^/?].*@|://[^/?@]*@")
 _SECRET_PARAMETER = re.compile(r"(?<=password=)[^&]*")
 
 _SENTINEL_ADVICE: Final = "start the sentinels, or correct their addresses or the name of the master"
+_SLOW_ADVICE: Final = "Redis did not answer in time; is it overloaded, or behind a firewall?"
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.AuthenticationError, "give the right user name and password in the Redis URL"),
     (redis.exceptions.BusyLoadingError, "Redis is loading its data from disk; it will answer when that is done"),
@@ -51,7 +53,8 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MasterNotFoundError, _SENTINEL_ADVICE),
     (AsyncMasterNotFoundError, _SENTINEL_ADVICE),
     (redis.ConnectionError, "start Redis there, or correct the Redis URL"),
-    (redis.TimeoutError, "Redis did not answer in time; is it overloaded, or behind a firewall?"),
+    (redis.TimeoutError, _SLOW_ADVICE),
+    (TimeoutError, _SLOW_ADVICE),
 )
 _ADVICE_BY_WORD: Final = {
     "NOAUTH": "give the user name and password in the Redis URL",
@@ -234,6 +237,13 @@ def _sentinel_options(location: Location) -> dict[str, Any]:
     return options
 
 
+def _heed_cancellation() -> None:
+    """redis-py's clients use asyncio.wait_for, which in Python 3.11 may lose a cancellation that comes with a reply."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def sentinel_master(location: Location) -> tuple[str, int]:
     """Where the sentinels say the master is now. Raises redis.RedisError: none of them answers, or none knows it."""
     sentinels = AsyncSentinel(  # type: ignore[no-untyped-call]
@@ -242,6 +252,7 @@ async def sentinel_master(location: Location) -> tuple[str, int]:
     )
     try:
         host, port = await sentinels.discover_master(location.service)
+        _heed_cancellation()
         return host, int(port)
     finally:
         for sentinel in sentinels.sentinels:
@@ -256,6 +267,7 @@ async def _cluster_shard(location: Location, key: str) -> tuple[str, int]:
     cluster = aioredis.RedisCluster(startup_nodes=nodes, **options)
     try:
         await cluster.initialize()
+        _heed_cancellation()
         node = cluster.get_node_from_key(key)
         if node is None:
             raise redis.ConnectionError(f"no shard of the cluster serves the key {key}")
@@ -266,7 +278,8 @@ async def _cluster_shard(location: Location, key: str) -> tuple[str, int]:
 
 async def pinned_connection(location: Location, key: str) -> AbstractConnection:
     """One open connection to the server that holds `key` now. It is never replaced behind the caller's back, so that
-    all replies come from the same server; after any error it is to be closed.
+    all replies come from the same server; after any error it is to be closed. It sets no time for replies: the caller
+    must, with asyncio.timeout.
 
     Raises redis.RedisError or OSError.
     """
@@ -274,7 +287,7 @@ async def pinned_connection(location: Location, key: str) -> AbstractConnection:
         **location.login(),
         "db": location.db,
         "protocol": 2,
-        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_timeout": None,  # else redis-py sends through asyncio.wait_for: see _heed_cancellation
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "retry": AsyncRetry(NoBackoff(), 0),
     }
@@ -290,5 +303,6 @@ async def pinned_connection(location: Location, key: str) -> AbstractConnection:
             host, port = location.hosts[0]
         options |= {"host": host, "port": port, "socket_keepalive": True}
         connection = SSLConnection(**options, **location.tls_options()) if location.tls else Connection(**options)
-    await connection.connect()  # type: ignore[no-untyped-call]
+    async with asyncio.timeout(SOCKET_TIMEOUT):
+        await connection.connect()  # type: ignore[no-untyped-call]
     return connection

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from router.registry.writer import RegistryWriter
 
@@ -64,13 +66,13 @@ class RedisServer:
         return self
 
     def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, protocol=2)
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, protocol=2, retry=Retry(NoBackoff(), 0))
 
     def answers(self) -> bool:
         try:
             with self.client() as client:
                 return bool(client.ping())
-        except redis.ResponseError:
+        except (redis.ResponseError, redis.AuthenticationError):
             return True
         except redis.RedisError:
             return False

@@ -1,0 +1,81 @@
+"""Keeps the snapshot on disk: reads it at the start, writes it now and then if the table changed, and at the end.
+
+A snapshot that cannot be read or written is reported and lived without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from router.registry import snapshot
+from router.registry.replica import Replica
+from router.registry.snapshot import Chunks, Header
+
+UNCONFIRMED = "unconfirmed"
+"""Stands for the epoch where the table holds entries that Redis does not: no real epoch equals it, so whoever starts
+from this snapshot will find the table lost, and ask for confirmation again."""
+
+log = logging.getLogger(__name__)
+
+
+class SnapshotKeeper:
+    """One snapshot file and the replica that it is of. Called from the follower's task only."""
+
+    def __init__(self, path: Path, replica: Replica, *, writes: bool, every: float) -> None:
+        """`writes`: False for all workers but one. `every`: seconds between two snapshots."""
+        self.path = path
+        self._replica = replica
+        self._writes = writes
+        self._every = every
+        self._due = 0.0
+        self._saved: Header | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    async def load(self) -> Header | None:
+        """Fills the replica. None: there is no usable snapshot."""
+        try:
+            header, entries = await asyncio.to_thread(snapshot.load, self.path)
+        except FileNotFoundError:
+            return None
+        except (OSError, snapshot.DamagedSnapshot) as error:
+            log.warning("snapshot %s is not used: %s; it will be written anew", self.path, error)
+            return None
+        await self._replica.fill(entries)
+        log.info("snapshot %s: %d endpoints, version %s", self.path, len(entries), header.version)
+        self._saved = replace(header, written_at=0.0)
+        return header
+
+    async def save_when_due(self, now: float, header: Header) -> None:
+        """Starts to write if it is time, the table changed, and the last one is done. Does not wait for the disk."""
+        if self._writes and now >= self._due and (self._writing is None or self._writing.done()):
+            self._due = now + self._every
+            await self._start(header)
+
+    async def save_last(self, header: Header) -> None:
+        """Returns once the newest table is on the disk."""
+        if not self._writes:
+            return
+        if self._writing is not None:
+            await self._writing
+        await self._start(header)
+        if self._writing is not None:
+            await self._writing
+
+    async def _start(self, header: Header) -> None:
+        if self._replica.unconfirmed:
+            header = replace(header, epoch=UNCONFIRMED)
+        if header == self._saved:
+            return
+        chunks = await snapshot.collected(self._replica.entries)
+        self._saved = header
+        self._writing = asyncio.create_task(self._write(header, chunks))
+
+    async def _write(self, header: Header, chunks: Chunks) -> None:
+        try:
+            await snapshot.save(self.path, header, chunks)
+        except OSError as error:
+            self._saved = None
+            log.warning("snapshot %s cannot be written: %s; the router serves on without a new one", self.path, error)
