@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
@@ -22,14 +22,23 @@ from router.settings import Duration, Matching, OneOf, Settings, Size, Whole
 MAX_FILE_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 8
 
-_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NANOSECONDS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
 _DURATION_PART: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h)")
 _SIZE: Final = re.compile(r"([0-9]{1,15}) ?(KiB|MiB|GiB)?")
 _MULTIPLES: Final = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _TRUE: Final = frozenset(("true", "yes", "on"))
-LONGEST_SECONDS: Final = 290 * 365 * 86400.0
-"""About what Go's 64 bits of nanoseconds hold."""
+LONGEST_NANOSECONDS: Final = 2**63 - 1
+"""What Go's time.Duration holds: about 292 years."""
 
 
 class ConfigError(Exception):
@@ -72,18 +81,18 @@ def parse(text: str, name: str) -> Settings:
 
 
 def seconds(text: str) -> float:
-    """A Go duration string (time.ParseDuration) in seconds. Raises ValueError: not one, negative, or past 290 years."""
-    total, at = 0.0, 0
+    """A Go duration string (time.ParseDuration) in seconds. Raises ValueError: not one, negative, or past 292 years."""
+    total, at = 0, 0
     if text == "0":
         return 0.0
     while match := _DURATION_PART.match(text, at):
-        total += float(match[1]) * _UNITS[match[2]]
+        total += int(Decimal(match[1]) * _NANOSECONDS[match[2]])
         at = match.end()
     if not text or at != len(text):
         raise ValueError(f"{text!r} is not a duration such as 500ms, 30s or 1m30s")
-    if total > LONGEST_SECONDS:
+    if total > LONGEST_NANOSECONDS:
         raise ValueError(f"{text!r} is longer than a duration can be")
-    return total
+    return total / 10**9
 
 
 def size(text: str) -> int:
@@ -248,12 +257,12 @@ def _shown(node: yaml.Node) -> str:
 
 
 def duration_text(value: float) -> str:
-    """The shortest Go duration string that reads back as ``value`` seconds."""
-    for unit, length in (("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3)):
-        count = round(value / length)
-        if count and math.isclose(count * length, value, rel_tol=1e-12):
-            return f"{count}{unit}"
-    return f"{value:.9f}".rstrip("0").rstrip(".") + "s"
+    """A short Go duration string that reads back as ``value`` seconds (to the nanosecond)."""
+    nanoseconds = round(value * 1e9)
+    for unit in ("h", "m", "s", "ms", "us"):
+        if nanoseconds and nanoseconds % _NANOSECONDS[unit] == 0:
+            return f"{nanoseconds // _NANOSECONDS[unit]}{unit}"
+    return f"{nanoseconds}ns" if nanoseconds else "0s"
 
 
 def size_text(value: int) -> str:

@@ -11,24 +11,22 @@ import dataclasses
 import inspect
 import itertools
 import json
+import math
 import re
+from functools import cache
 from typing import Any, get_args, get_type_hints
+
+import yaml
 
 from router import settings as described
 from router.config import describe, duration_text, size_text
+from router.registry.connect import redacted
 from router.settings import Duration, Settings, Size
-
-_PASSWORD = re.compile(r"(://[^/@]*?:)[^/]*(@)")
 
 
 def page(settings: Settings) -> str:
     """The whole file, every key with its value; ends with a newline."""
     return re.sub(r"\n{3,}", "\n\n", "\n".join(_section(settings, 0))) + "\n"
-
-
-def without_password(url: str) -> str:
-    """``redis://user:secret@host`` as ``redis://user:***@host``."""
-    return _PASSWORD.sub(r"\1***\2", url)
 
 
 def _section(section: Any, depth: int) -> list[str]:
@@ -54,10 +52,11 @@ def _value(value: Any, rule: Any) -> str:
     if isinstance(rule, Size):
         return size_text(value)
     if isinstance(value, str):
-        return json.dumps(without_password(value))
+        return yaml.safe_dump(redacted(value), default_style='"', width=math.inf).strip()
     return json.dumps(value)
 
 
+@cache
 def _texts(name: str) -> dict[str, str]:
     """The string that follows each field of the dataclass ``name`` in the source of `router.settings`."""
     module = ast.parse(inspect.getsource(described))
