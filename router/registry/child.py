@@ -14,13 +14,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from router.registry import child_exec
 
+NOTHING_MORE: Final[Mapping[str, str]] = MappingProxyType({})
 _TAIL_BYTES: Final = 16 * 1024
 
 
@@ -59,16 +61,26 @@ class Child:
     """One running child process. Its output goes to a log file, begun anew."""
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, folder: Path | None = None, keep_open: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        folder: Path | None = None,
+        environment: Mapping[str, str] = NOTHING_MORE,
+        keep_open: Sequence[int] = (),
     ) -> None:
-        """Starts the command in ``folder``; it inherits the descriptors in ``keep_open``. Raises OSError."""
+        """Starts the command in ``folder``. It inherits the descriptors in ``keep_open`` and the environment, to which
+        ``environment`` adds what other users must not see in the list of processes. Raises OSError."""
         self.log = log
         self._exited = threading.Event()
         born: Future[subprocess.Popen[bytes]] = Future()
         arguments = [sys.executable, "-I", "-S", child_exec.__file__, str(os.getpid()), *command]
         # The kernel signals a child when the *thread* that made it ends, so each child has a thread that waits for it.
         threading.Thread(
-            target=self._own, args=(born, arguments, folder, keep_open), name=f"child {command[0]}", daemon=True
+            target=self._own,
+            args=(born, arguments, folder, {**os.environ, **environment}, keep_open),
+            name=f"child {command[0]}",
+            daemon=True,
         ).start()
         self._process = born.result()
 
@@ -77,6 +89,7 @@ class Child:
         born: Future[subprocess.Popen[bytes]],
         arguments: list[str],
         folder: Path | None,
+        environment: Mapping[str, str],
         keep_open: Sequence[int],
     ) -> None:
         try:
@@ -87,6 +100,7 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=folder,
+                    env=environment,
                     pass_fds=keep_open,
                     process_group=0,
                 )

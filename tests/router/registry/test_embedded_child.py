@@ -46,6 +46,13 @@ def test_only_the_end_of_a_long_log_is_shown(tmp_path: Path) -> None:
     assert child.last_lines(2) == ["line 9998", "line 9999"]
 
 
+def test_it_is_told_by_its_environment_what_others_must_not_see(tmp_path: Path) -> None:
+    code = "import os; print(os.environ['SECRET'], 'PATH' in os.environ)"
+    child = Child([sys.executable, "-c", code], log=tmp_path / "log", environment={"SECRET": "quiet"})
+    assert child.wait(10)
+    assert child.last_lines() == ["quiet True"]
+
+
 def test_a_polite_child_is_not_killed(tmp_path: Path) -> None:
     code = "import signal; print('ready', flush=True); signal.sigwait([signal.SIGUSR1])"
     child = python(

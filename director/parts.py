@@ -1,0 +1,190 @@
+"""The parts of a Millrace on one machine: Redis, the router, the sample backend. Started, ready, watched, stopped.
+
+Each part is a child process that ends with this one. Must never call a part ready that does not answer, nor leave one
+running: they stop in the reverse of their order, so that the registry is the last to go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+import yaml
+
+from router.registry.child import Child
+from router.registry.embedded import EmbeddedRedis
+from router.registry.health import Check, HttpCheck, failure_of
+from router.registry.writer import RegistryWriter
+
+LOOPBACK: Final = "127.0.0.1"
+ROUTE: Final = "hello.localhost"
+READY_SECONDS: Final = 30.0
+DRAIN_SECONDS: Final = 3
+_BACKEND_GRACE: Final = 10.0
+"""The backend's own bounds together, and some more: leaving the registry, then finishing what is in flight."""
+_ROUTER_GRACE: Final = 2.0
+_LINE_CHARS: Final = 500
+
+
+class PartFailed(Exception):
+    """A part ended or did not get ready; the message holds the end of its log."""
+
+    def __init__(self, part: Part, what: str) -> None:
+        log = part.child.log
+        lines = part.child.last_lines() or ["(empty)"]
+        super().__init__(
+            "\n".join([f"{part.name} {what}. The end of {log}:", *(f"  {line[:_LINE_CHARS]}" for line in lines)])
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run and where."""
+
+    port: int
+    status_port: int
+    data: Path
+    """Absolute; exists, and belongs to this program alone."""
+    workers: int
+    redis: str
+    """URL; empty for an embedded one."""
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    def router_settings(self, redis: str) -> str:
+        """The router's configuration file."""
+        settings = {
+            "port": self.port,
+            "status": {"host": LOOPBACK, "port": self.status_port},
+            "drain_timeout": f"{DRAIN_SECONDS}s",
+            "millrace": {"address": LOOPBACK, "redis": redis, "data": str(self.data), "workers": self.workers},
+        }
+        return yaml.safe_dump(settings, sort_keys=False)
+
+    @property
+    def lease(self) -> str:
+        """The sample backend's: the same in each run in this folder, so that one takes over what a killed one left."""
+        place = f"{socket.gethostname()}:{self.data}"
+        return f"sample-backend-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A running child process."""
+
+    name: str
+    address: str
+    """What people use, or look at."""
+    child: Child
+    stop: Callable[[], object]
+    """Blocks until it is gone; bounded."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """All parts of one plan, in the order of their start."""
+
+    plan: Plan
+    redis: str = ""
+    """URL of the registry in use."""
+    running: list[Part] = field(default_factory=list)
+
+    async def start(self, nursery: trio.Nursery, tell: Callable[[str], object]) -> None:
+        """Returns when a request comes through. From each part's start on, the nursery fails with PartFailed when it
+        ends. ``tell`` hears what is awaited.
+
+        Raises PartFailed, EmbeddedRedisError, RegistryUnavailable, InvalidRedisUrl.
+        """
+        self.plan.logs.mkdir(mode=0o700, exist_ok=True)
+        tell("Redis: starting")
+        await self._find_redis(nursery)
+        router = self._start_router()
+        nursery.start_soon(_watch, router)
+        backend = self._start_backend()
+        nursery.start_soon(_watch, backend)
+        tell("router: reading the routes")
+        await _ready(router, HttpCheck(LOOPBACK, self.plan.status_port, "/health", accept={200}))
+        tell("sample backend: registering itself")
+        await _ready(backend, HttpCheck(LOOPBACK, self.plan.port, "/", accept={200}, host_header=ROUTE))
+
+    async def stop(self, tell: Callable[[str], object]) -> None:
+        """Stops each part, the last one first. Blocking work runs in threads; bounded by the parts' own bounds."""
+        while self.running:
+            part = self.running[-1]
+            tell(f"{part.name}: stopping")
+            await trio.to_thread.run_sync(part.stop)
+            self.running.pop()
+
+    async def kill(self) -> None:
+        """Ends every part at once."""
+        for part in self.running:
+            await trio.to_thread.run_sync(part.child.kill)
+
+    async def _find_redis(self, nursery: trio.Nursery) -> None:
+        if self.plan.redis:
+            self.redis = self.plan.redis
+            with RegistryWriter(self.redis) as writer:
+                await trio.to_thread.run_sync(writer.version)
+            return
+        server = EmbeddedRedis(self.plan.data, log=self.plan.logs / "redis.log")
+        await trio.to_thread.run_sync(server.start)
+        self.redis = server.url
+        part = Part("Redis", server.url, server.server, server.stop)
+        self.running.append(part)
+        nursery.start_soon(_watch, part)
+
+    def _start_router(self) -> Part:
+        config = self.plan.data / "router.yml"
+        config.touch(mode=0o600)  # the Redis URL may hold a password
+        config.write_text(self.plan.router_settings(self.redis))
+        child = Child([sys.executable, "-m", "router", "-c", str(config)], log=self.plan.logs / "router.log")
+        address = f"http://{LOOPBACK}:{self.plan.port}\nhttp://{LOOPBACK}:{self.plan.status_port} (status)"
+        part = Part("router", address, child, partial(_drain, child))
+        self.running.append(part)
+        return part
+
+    def _start_backend(self) -> Part:
+        with socket.create_server((LOOPBACK, 0)) as listener:
+            address = f"http://{LOOPBACK}:{listener.getsockname()[1]}\nroute {ROUTE}"
+            command = [sys.executable, "-m", "director.sample_backend", "--route", ROUTE]
+            child = Child(
+                [*command, "--lease", self.plan.lease, "--listen-fd", str(listener.fileno())],
+                log=self.plan.logs / "sample_backend.log",
+                environment={"MILLRACE_REDIS": self.redis},
+                keep_open=(listener.fileno(),),
+            )
+        part = Part("sample backend", address, child, partial(child.stop, _BACKEND_GRACE))
+        self.running.append(part)
+        return part
+
+
+def _drain(router: Child) -> None:
+    router.send(signal.SIGUSR1)
+    if not router.wait(DRAIN_SECONDS + 1):
+        router.stop(_ROUTER_GRACE)
+
+
+async def _watch(part: Part) -> None:
+    await trio.to_thread.run_sync(part.child.wait, abandon_on_cancel=True)
+    raise PartFailed(part, part.child.ending)
+
+
+async def _ready(part: Part, check: Check) -> None:
+    reason = ""
+    with trio.move_on_after(READY_SECONDS):
+        while True:
+            reason = await failure_of(check, 2.0)
+            if not reason:
+                return
+            await trio.sleep(0.05)
+    raise PartFailed(part, f"is not ready after {READY_SECONDS:g} s ({reason})")

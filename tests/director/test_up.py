@@ -1,0 +1,282 @@
+"""``millrace up`` as people run it: one command, everything answers, Ctrl-C, and nothing is left behind."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from director.parts import Plan
+from router.config import load
+from router.registry.embedded import EmbeddedRedis
+from router.registry.writer import RegistryWriter
+
+MILLRACE = Path(sys.executable).with_name("millrace")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+class Up:
+    """One run of the command, and every process that descends from it: they inherit a mark in their environment."""
+
+    def __init__(self, data: Path, *options: str, ports: list[int] | None = None, redis: str = "") -> None:
+        self.data = data
+        self.port, self.status_port = ports or free_ports(2)
+        self._mark = f"MILLRACE_TEST_RUN={uuid.uuid4()}"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+        environment |= dict([self._mark.split("=")], COLUMNS="200", **({"MILLRACE_REDIS": redis} if redis else {}))
+        command = [MILLRACE, "up", "--data", data, "--port", str(self.port), "--status-port", str(self.status_port)]
+        with tempfile.NamedTemporaryFile(prefix="up-", dir=data.parent, delete=False) as output:
+            self._output = Path(output.name)
+            self.process = subprocess.Popen([*command, *options], stdout=output, stderr=output, env=environment)
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def until_ready(self) -> None:
+        until(lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None)
+        assert self.process.poll() is None, self.output
+
+    def ended(self, seconds: float = 30) -> int:
+        return self.process.wait(seconds)
+
+    def processes(self) -> set[int]:
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                marked = self._mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+                # redis-server writes its title over its environment; it runs in the data folder
+                marked |= (folder / "cwd").readlink() == self.data
+                zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            except OSError:
+                continue
+            if marked and not zombie:
+                found.add(int(folder.name))
+        return found
+
+    def pid(self, part: str) -> int:
+        found = re.search(rf"{part} .*?(\d+) *│$", self.output, re.MULTILINE)
+        assert found, self.output
+        return int(found[1])
+
+    def get(self, path: str = "/") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("GET", path, headers={"Host": "hello.localhost"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    def assert_nothing_left(self) -> None:
+        until(lambda: not self.processes(), 10)
+        assert not (self.data / "redis.sock").exists()
+        for port in (self.port, self.status_port):
+            socket.create_server(("127.0.0.1", port)).close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+Start = Callable[..., Up]
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts ``up`` in a data folder; whatever a failed test leaves is killed."""
+    runs: list[Up] = []
+
+    def run(*options: str, ports: list[int] | None = None, redis: str = "") -> Up:
+        runs.append(Up(folder / "data", *options, ports=ports, redis=redis))
+        return runs[-1]
+
+    yield run
+    for made in runs:
+        made.process.kill()
+        made.process.wait()
+        for pid in made.processes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_one_command_serves_and_ctrl_c_leaves_nothing_behind(start: Start) -> None:
+    run = start()
+    run.until_ready()
+    status, page = run.get()
+    assert status == 200
+    assert f"(process {run.pid('sample backend')})" in page
+    assert f"curl http://hello.localhost:{run.port}/\n" in run.output
+    assert {run.pid(part) for part in ("Redis", "router", "sample backend")} < run.processes()
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 0
+    assert "Everything is stopped." in run.output
+    run.assert_nothing_left()
+
+
+def test_two_at_a_time_in_one_folder_are_refused(start: Start) -> None:
+    first = start()
+    first.until_ready()
+    second = start()
+    assert second.ended() == 1
+    assert second.output == (
+        f"Error: Millrace is already up in {first.data} (process {first.process.pid}): "
+        f"stop that one, or choose another folder with --data\n"
+    )
+    assert first.get()[0] == 200
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_takes_over(start: Start) -> None:
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        run = start()
+        run.until_ready()
+        assert run.get()[0] == 200
+        with RegistryWriter(f"unix://{run.data}/redis.sock") as writer:
+            assert len(list(writer.list())) == 1, "what a killed run left is replaced"
+        run.process.send_signal(number)
+        assert run.ended() == (0 if number == signal.SIGTERM else -number)
+        run.assert_nothing_left()
+
+
+@pytest.mark.parametrize(("busy", "option"), [(0, "--port"), (1, "--status-port")])
+def test_a_busy_port_is_named_before_anything_is_started(start: Start, busy: int, option: str) -> None:
+    ports = free_ports(2)
+    with socket.create_server(("127.0.0.1", ports[busy])):
+        run = start(ports=ports)
+        assert run.ended() == 1
+    assert run.output == (
+        f"Error: port {ports[busy]} on 127.0.0.1: address already in use; "
+        f"stop what uses it, or choose another one with {option}\n"
+    )
+    assert [path.name for path in run.data.iterdir()] == ["up.lock"]
+
+
+def test_one_port_for_both_is_refused(start: Start) -> None:
+    port = free_ports(1)[0]
+    run = start(ports=[port, port])
+    assert run.ended() == 1
+    assert f"--port and --status-port are both {port}" in run.output
+
+
+def test_a_data_folder_that_cannot_be_is_named(start: Start, folder: Path) -> None:
+    (folder / "data").write_text("a file")
+    run = start()
+    assert run.ended() == 2
+    assert "is a file" in run.output
+
+
+def test_a_data_folder_open_to_others_is_refused(start: Start, folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data").chmod(0o755)
+    run = start()
+    assert run.ended() == 1
+    assert "is open to other users (mode 755" in run.output
+    run.assert_nothing_left()
+
+
+@pytest.mark.parametrize("part", ["Redis", "router", "sample backend"])
+def test_a_part_that_dies_is_named_with_its_log_and_stops_the_rest(start: Start, part: str) -> None:
+    run = start()
+    run.until_ready()
+    os.kill(run.pid(part), signal.SIGKILL)
+    assert run.ended() == 1
+    log = run.data / "logs" / f"{part.lower().replace(' ', '_')}.log"
+    assert f"Error: {part} was ended by SIGKILL. The end of {log}:\n  " in run.output
+    assert "Traceback" not in run.output
+    run.assert_nothing_left()
+
+
+def test_a_second_ctrl_c_does_not_wait_for_requests_in_flight(start: Start) -> None:
+    run = start()
+    run.until_ready()
+    with socket.create_connection(("127.0.0.1", run.port), timeout=10) as slow:
+        slow.sendall(b"GET /slow?seconds=30 HTTP/1.1\r\nHost: hello.localhost\r\nExpect: 100-continue\r\n\r\n")
+        run.process.send_signal(signal.SIGINT)
+        until(lambda: "released" in (run.data / "logs" / "sample_backend.log").read_text())
+        started = time.monotonic()
+        run.process.send_signal(signal.SIGINT)
+        assert run.ended() == 0
+        assert time.monotonic() - started < 2.5, "the sample backend alone would have waited 3 s"
+    run.assert_nothing_left()
+
+
+def test_ctrl_c_while_it_starts_stops_it(start: Start) -> None:
+    run = start()
+    until((run.data / "redis.sock").exists)
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 0
+    run.assert_nothing_left()
+
+
+def test_a_redis_of_ones_own_is_used_and_left_running(start: Start, folder: Path) -> None:
+    with EmbeddedRedis(folder / "own") as own, RegistryWriter(own.url) as writer:
+        run = start(redis=own.url)
+        run.until_ready()
+        assert run.get()[0] == 200
+        assert [entry.route for entry in writer.list()] == ["hello.localhost"]
+        assert not (run.data / "redis.sock").exists()
+        run.process.send_signal(signal.SIGINT)
+        assert run.ended() == 0
+        assert list(writer.list()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("unix:///nonexistent/redis.sock", "registry at unix:///nonexistent/redis.sock: "),
+        ("http://127.0.0.1", "the scheme must be one of redis://"),
+    ],
+)
+def test_a_redis_that_is_not_there_is_named(start: Start, url: str, said: str) -> None:
+    run = start("--redis", url)
+    assert run.ended() == 1
+    assert said in run.output
+    assert "Traceback" not in run.output
+    run.assert_nothing_left()
+
+
+def test_the_routers_configuration_is_one_that_it_accepts(folder: Path) -> None:
+    plan = Plan(port=8123, status_port=8124, data=folder, workers=3, redis="")
+    (folder / "router.yml").write_text(plan.router_settings("unix:///tmp/redis.sock"))
+    settings = load(folder / "router.yml")
+    assert (settings.port, settings.status.host, settings.status.port) == (8123, "127.0.0.1", 8124)
+    assert settings.drain_timeout == 3
+    native = settings.millrace
+    assert (native.address, native.redis, native.data, native.workers) == (
+        "127.0.0.1",
+        "unix:///tmp/redis.sock",
+        str(folder),
+        3,
+    )
+
+
+def test_the_sample_backends_lease_is_its_folders_own(folder: Path) -> None:
+    one, same, other = (Plan(1, 2, folder / name, 1, "") for name in ("a", "a", "b"))
+    assert one.lease == same.lease != other.lease
+    assert len(one.lease) < 200
