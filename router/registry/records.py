@@ -60,6 +60,11 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
+def _printable(pairs: Any) -> bool:
+    """Whether this is a filled dictionary of printable strings. Raises TypeError: it holds something else."""
+    return type(pairs) is dict and bool(pairs) and "".join((*pairs, *pairs.values())).isprintable()
+
+
 def _port(value: Any, name: str) -> int:
     if type(value) is not int or not 0 <= value <= 65535:
         raise InvalidRecord(f"{name}: a number from 0 to 65535, not {value!r}")
@@ -112,8 +117,8 @@ class EndpointRecord:
                 and 0 <= self.port <= 65535
                 and self.protocol in ("http1", "http2")
                 and "".join(_texts(self)).isprintable()
-                and self.tags is NO_PAIRS
-                and self.options is NO_PAIRS
+                and (self.tags is NO_PAIRS or _printable(self.tags))
+                and (self.options is NO_PAIRS or _printable(self.options))
                 and not self.route_service_url
             )
         except TypeError:
