@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-_LEVELS: Final = {logging.DEBUG: 0, logging.INFO: 1, logging.WARNING: 2, logging.ERROR: 3, logging.CRITICAL: 3}
-_NAMES: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_NUMBERS: Final = {logging.DEBUG: 0, logging.INFO: 1, logging.WARNING: 2, logging.ERROR: 3, logging.CRITICAL: 3}
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
 class JsonLines(logging.Formatter):
@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
         second, fraction = divmod(record.created, 1)
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         line = {
-            "log_level": _LEVELS.get(record.levelno, 1),
+            "log_level": _NUMBERS.get(record.levelno, 1),
             "timestamp": f"{when}.{int(fraction * 1e9):09d}Z",
             "message": record.getMessage(),
             "source": "millrace." + record.name.removeprefix("router."),
@@ -46,4 +46,4 @@ def to_stdout(level: str, **always: Any) -> None:
     """Send every logger of this process to standard output from ``level`` (debug, info, warn, error) on."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines(always))
-    logging.basicConfig(level=_NAMES[level], handlers=[handler], force=True)
+    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)

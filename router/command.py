@@ -1,0 +1,39 @@
+"""``millrace router``: read the configuration, check it or run the router with it.
+
+Only this module turns errors into text on standard error and exit codes: 0 as asked, 1 could not start.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from router.access_log import CannotLog
+from router.config import ConfigError, load
+from router.config_page import page
+from router.listening import CannotListen
+from router.settings import Settings
+from router.supervisor import run
+
+
+@click.command()
+@click.option("-c", "config", type=click.Path(path_type=Path), help="YAML configuration file; none means all defaults.")
+@click.option(
+    "--check", is_flag=True, help="Say what is wrong with the file, or print the settings in effect, and exit."
+)
+def router(config: Path | None, check: bool) -> None:
+    """Run the edge router.
+
+    Signals: SIGHUP reads the file again and rolls the workers, SIGUSR1 drains and exits, SIGTERM stops at once.
+    """
+    try:
+        settings = load(config) if config else Settings()
+        if check:
+            click.echo(page(settings), nl=False)
+            return
+        sys.exit(run(settings, config))
+    except (ConfigError, CannotListen, CannotLog) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)

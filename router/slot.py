@@ -1,0 +1,133 @@
+"""One worker slot of the supervisor: a listening socket, and a living worker process that serves it.
+
+Theory of operation. A slot has one *current* worker. When that dies, the slot starts another one, at once the first
+time and ever later while new ones die young (`Backoff`). A roll starts the successor beside it, waits until it is
+ready, makes it current, and tells the predecessor to drain: the predecessor is then *leaving*, and its death is no
+failure. The socket belongs to the slot for as long as it may serve, so what waits in its backlog outlives any worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from router.settings import Settings
+from router.worker_process import WorkerProcess
+
+YOUNG: Final = 5.0
+"""A worker that dies within this many seconds of its start makes the next start wait longer."""
+PROVEN: Final = 30.0
+"""One that lived longer makes the next start immediate again."""
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 10.0
+ROLL_IDLE_GRACE: Final = 30.0
+"""How long an idle client connection to a rolled worker may stay; its next request ends it in good order before."""
+DRAIN_IDLE_GRACE: Final = 1.0
+"""The same while the whole router drains: long enough for a request that is on its way already."""
+
+_log = logging.getLogger("router.supervisor")
+
+
+class Backoff:
+    """How long to wait before the next start."""
+
+    def __init__(self) -> None:
+        self._delay = 0.0
+
+    def after(self, lived: float) -> float:
+        """Seconds to wait after a worker that lived for ``lived`` seconds: 0, and 0.1 to 10 while they die young."""
+        if lived > PROVEN:
+            self._delay = 0.0
+        delay = self._delay
+        if lived < YOUNG:
+            self._delay = min(LONGEST_DELAY, max(FIRST_DELAY, 2 * delay))
+        return delay
+
+
+class Slot:
+    """``keep`` must run in a task from the start until ``drain`` or ``stop``."""
+
+    def __init__(
+        self, index: int, sock: socket.socket, settings: Settings, on_gone: Callable[[WorkerProcess], None]
+    ) -> None:
+        self.index = index
+        self.current: WorkerProcess | None = None
+        self.leaving: set[WorkerProcess] = set()
+        self.filled = asyncio.Event()
+        """Set once a worker was ready for the first time."""
+        self.restarts = 0
+        """Workers started because one died."""
+        self._sock = sock
+        self._settings = settings
+        self._on_gone = on_gone
+        self._ending = False
+
+    @property
+    def ready(self) -> bool:
+        return self.current is not None and self.current.ready.is_set() and not self.current.gone.is_set()
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """Every process of this slot that still lives."""
+        return [w for w in (self.current, *self.leaving) if w is not None and not w.gone.is_set()]
+
+    async def keep(self) -> None:
+        """Keep the slot filled until it is told to end."""
+        backoff = Backoff()
+        self.current = await self._start(self._settings)
+        while not self._ending:
+            worker = self.current
+            await worker.gone.wait()
+            if self._ending or worker is not self.current:
+                continue
+            lived = monotonic() - worker.started
+            delay = backoff.after(lived)
+            _log.error(
+                "worker-died",
+                extra={"data": {"slot": self.index, "pid": worker.pid, "how": worker.ending, "restart_in": delay}},
+            )
+            await asyncio.sleep(delay)
+            if not self._ending and worker is self.current:
+                self.restarts += 1
+                self.current = await self._start(self._settings)
+
+    async def _start(self, settings: Settings) -> WorkerProcess:
+        return await WorkerProcess.start(self.index, self._sock, settings, self)
+
+    def worker_ready(self, _worker: WorkerProcess) -> None:
+        self.filled.set()
+
+    def worker_gone(self, worker: WorkerProcess) -> None:
+        self.leaving.discard(worker)
+        self._on_gone(worker)
+
+    async def roll(self, settings: Settings) -> bool:
+        """Replace the worker by one with ``settings``. False: that one died before it was ready; nothing changed."""
+        successor = await self._start(settings)
+        self.leaving.add(successor)  # known, though not yet current: ending the slot must end it too
+        await successor.ready_or_gone()
+        if successor.gone.is_set() or self._ending:
+            return False
+        self.leaving.discard(successor)
+        predecessor, self.current, self._settings = self.current, successor, settings
+        if predecessor is not None and not predecessor.gone.is_set():
+            self.leaving.add(predecessor)
+            predecessor.drain(ROLL_IDLE_GRACE, settings.drain_timeout)
+        return True
+
+    def drain(self, longest: float) -> None:
+        """Give the socket up and let every worker finish what it has, for at most ``longest`` seconds."""
+        self._ending = True
+        self._sock.close()
+        for worker in self.workers:
+            worker.drain(DRAIN_IDLE_GRACE, longest)
+
+    async def stop(self) -> None:
+        """End every worker at once and give the socket up; returns when they are gone."""
+        self._ending = True
+        self._sock.close()
+        await asyncio.gather(*(worker.stop() for worker in self.workers))

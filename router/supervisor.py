@@ -1,0 +1,274 @@
+"""The parent of the worker processes: opens the sockets, keeps the slots filled, and answers to signals.
+
+    SIGHUP            read the configuration again and roll the workers one by one; nobody loses a connection
+    SIGUSR1           drain: /health says 503, drain_wait seconds as before, then finish what is in flight and exit 0
+    SIGTERM, SIGINT   stop at once, exit 0
+
+While draining every signal but SIGTERM is ignored, and SIGTERM ends the drain at once (Gorouter ignores it then). The
+supervisor carries no traffic and keeps no routes: it must stay so simple that it never has to be restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+from collections.abc import AsyncGenerator, Coroutine
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import uvloop
+
+from router import access_log, logs, metrics_page
+from router.config import ConfigError, load
+from router.listening import CannotListen, open_sockets, raise_file_limit
+from router.settings import Settings
+from router.slot import Slot
+from router.status import NoWorker, StatusPort
+from router.worker_process import WorkerProcess
+
+REPORT_EVERY: Final = 5.0
+"""Seconds between two rounds of questions to the workers: what a killed one had counted is known up to then."""
+REPORT_PATIENCE: Final = 1.0
+STUCK_AFTER: Final = 30.0
+"""A worker that has not said a word for so long, though asked, serves nobody: it is killed, and replaced."""
+LAST_GRACE: Final = 5.0
+"""Beyond drain_timeout: how long workers may take to leave before they are ended, seconds."""
+
+UNCHANGEABLE: Final = ("port", "status", "millrace.address", "millrace.workers")
+"""Settings that a roll leaves as they are: they belong to the sockets."""
+
+_log = logging.getLogger("router.supervisor")
+
+
+class Supervisor:
+    """``run`` is its whole life. Everything else is what the status port asks (`router.status.Overview`)."""
+
+    def __init__(self, settings: Settings, config: Path | None) -> None:
+        self._settings = settings
+        self._config = config
+        self._slots: list[Slot] = []
+        self._ended = metrics_page.Totals()
+        self._status = StatusPort(self)
+        self._draining = False
+        self._roll_again = False
+        self._rolling: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> int:
+        """Serve until a signal says otherwise; returns the exit code. Raises CannotListen, access_log.CannotLog."""
+        settings, native = self._settings, self._settings.millrace
+        raise_file_limit()
+        _check_folder_and_log(settings)
+        count = native.workers or os.cpu_count() or 1
+        sockets = open_sockets(native.address, settings.port, count)
+        try:
+            status_port = await self._status.open(settings.status.host, settings.status.port)
+        except OSError as error:
+            raise CannotListen(
+                f"status.host {settings.status.host!r}, status.port {settings.status.port}: "
+                f"{error.strerror}; change status.port or status.host, or stop what uses it"
+            ) from None
+        place = {"address": native.address, "port": sockets[0].getsockname()[1], "status_port": status_port}
+        _log.info("starting", extra={"data": {"workers": count, **place}})
+        self._slots = [Slot(i, sock, settings, self._worker_gone) for i, sock in enumerate(sockets)]
+        self._listen_to_signals()
+        for slot in self._slots:
+            self._spawn(slot.keep())
+        self._spawn(self._watch())
+        self._spawn(self._announce(place))
+        await self._over.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
+        await self._status.close()
+        _log.info("gorouter.exited")
+        return 0
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("supervisor-task-failed", exc_info=task.exception())
+
+    async def _announce(self, place: dict[str, Any]) -> None:
+        for slot in self._slots:
+            await slot.filled.wait()
+        _log.info("gorouter.started", extra={"data": place})
+
+    def _worker_gone(self, worker: WorkerProcess) -> None:
+        self._ended.add(worker.figures)
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGUSR1, self._begin_drain)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_roll)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self._draining and number != signal.SIGTERM:
+            self._ignored(number)
+            return
+        _log.info("gorouter.stopping", extra={"data": {"signal": number.name}})
+        self._over.set()
+
+    def _ignored(self, number: signal.Signals) -> None:
+        _log.info("gorouter.signal.ignored", extra={"data": {"signal": number.name, "why": "draining"}})
+
+    def _begin_drain(self) -> None:
+        if self._draining:
+            self._ignored(signal.SIGUSR1)
+            return
+        self._draining = True
+        self._spawn(self._drain())
+
+    async def _drain(self) -> None:
+        wait, longest = self._settings.drain_wait, self._settings.drain_timeout
+        _log.info("gorouter-draining", extra={"data": {"wait_seconds": wait, "timeout_seconds": longest}})
+        await asyncio.sleep(wait)
+        began = monotonic()
+        _log.info("gorouter.stopping")
+        if self._rolling is not None:
+            self._rolling.cancel()
+        for slot in self._slots:
+            slot.drain(longest)
+        with contextlib.suppress(TimeoutError):  # who is still there then is ended by run()
+            async with asyncio.timeout(longest + LAST_GRACE):
+                for slot in self._slots:
+                    for worker in slot.workers:
+                        await worker.gone.wait()
+        _log.info("gorouter.stopped", extra={"data": {"took": round(monotonic() - began, 3)}})
+        self._over.set()
+
+    def _begin_roll(self) -> None:
+        if self._draining:
+            self._ignored(signal.SIGHUP)
+        elif self._rolling is not None and not self._rolling.done():
+            self._roll_again = True
+        else:
+            self._rolling = self._spawn(self._roll())
+
+    async def _roll(self) -> None:
+        """Roll every slot to the settings of the file as it is now, and once more if SIGHUP came meanwhile."""
+        self._roll_again = True
+        while self._roll_again:
+            self._roll_again = False
+            settings = self._reloaded()
+            if settings is None:
+                continue
+            for slot in self._slots:
+                if not await slot.roll(settings):
+                    _log.error(
+                        "roll-abandoned",
+                        extra={"data": {"slot": slot.index, "why": "the new worker died before it was ready"}},
+                    )
+                    break
+            else:
+                self._settings = settings
+                logging.getLogger().setLevel(logs.LEVELS[settings.logging.level])
+                _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
+
+    def _reloaded(self) -> Settings | None:
+        if self._config is None:
+            return self._settings
+        try:
+            settings = load(self._config)
+            check(settings)
+            _check_folder_and_log(settings)
+        except (ConfigError, access_log.CannotLog) as error:
+            _log.error("config-not-reloaded", extra={"data": {"problems": str(error).splitlines()}})
+            return None
+        fixed = _with_what_a_roll_cannot_change(settings, self._settings)
+        if fixed != settings:
+            _log.warning(
+                "config-needs-restart",
+                extra={"data": {"keys": UNCHANGEABLE, "kept": "as they are"}},
+            )
+        return fixed
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            workers = [worker for slot in self._slots for worker in slot.workers]
+            await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers))
+            for worker in workers:
+                if monotonic() - worker.heard > STUCK_AFTER:
+                    _log.error("worker-stuck", extra={"data": {"slot": worker.slot, "pid": worker.pid}})
+                    worker.kill()
+
+    def trouble(self) -> str:
+        """Why the router should get no new traffic, in one line; empty when it should."""
+        if self._draining:
+            return "draining"
+        waiting = [str(slot.index) for slot in self._slots if not slot.ready]
+        return f"not ready: worker {', '.join(waiting)} of {len(self._slots)}" if waiting or not self._slots else ""
+
+    async def metrics(self) -> str:
+        """The page of /metrics; a worker that does not answer is shown with its latest known figures."""
+        workers = [worker for slot in self._slots for worker in slot.workers]
+        await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers))
+        return metrics_page.page(
+            self._ended,
+            [(str(slot.index), slot.current.figures) for slot in self._slots if slot.current in slot.workers],
+            [worker.figures for slot in self._slots for worker in slot.workers if worker is not slot.current],
+            restarts=sum(slot.restarts for slot in self._slots),
+            healthy=not self.trouble(),
+        )
+
+    async def routes(self) -> AsyncGenerator[bytes, None]:
+        """The page of /routes, from the first worker that is ready. Raises NoWorker, and WorkerGone midway."""
+        ready = next((slot.current for slot in self._slots if slot.ready and slot.current), None)
+        if ready is None:
+            raise NoWorker
+        async with contextlib.aclosing(ready.routes()) as parts:
+            async for part in parts:
+                yield part
+
+
+def check(settings: Settings) -> None:
+    """What no single value shows: whether these settings make a router. Raises ConfigError."""
+    if not settings.millrace.redis:
+        raise ConfigError(
+            [
+                "millrace.redis is not set: it says where the route registry lives, such as redis://127.0.0.1:6379/0 "
+                "(`millrace up` brings one along)"
+            ]
+        )
+
+
+def _check_folder_and_log(settings: Settings) -> None:
+    try:
+        Path(settings.millrace.data).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"millrace.data {settings.millrace.data}: cannot make this folder: {error.strerror}"
+        raise ConfigError([problem]) from None
+    if settings.access_log.file:
+        os.close(access_log.open_for_lines(settings.access_log.file))
+
+
+def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
+    native = dataclasses.replace(new.millrace, address=old.millrace.address, workers=old.millrace.workers)
+    return dataclasses.replace(new, port=old.port, status=old.status, millrace=native)
+
+
+def run(settings: Settings, config: Path | None = None) -> int:
+    """Run a router in this process and its children; returns the exit code.
+
+    ``config`` is what SIGHUP reads again. Raises ConfigError, CannotListen, access_log.CannotLog: nothing was started.
+    """
+    check(settings)
+    logs.to_stdout(settings.logging.level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Supervisor(settings, config).run())

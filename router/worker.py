@@ -1,0 +1,249 @@
+"""One worker process: a route table, its follower, and the edge that serves one of the supervisor's sockets.
+
+Started only by `router.slot` as ``python -m router.worker CONTROL_FD LISTENING_FD SUPERVISOR_PID``; everything else
+comes over the control channel. It accepts connections only once the table is complete: who comes earlier waits in the
+socket's backlog. It must never outlive its supervisor, and never take a signal of the terminal's as its own: starting,
+rolling, draining and stopping are the supervisor's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import itertools
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from router import logs
+from router.access_log import AccessLog
+from router.config import from_plain
+from router.control import Channel, Message
+from router.edge import Edge
+from router.metrics import Metrics
+from router.registry.follower import Follower
+from router.routes_page import fragments
+from router.settings import Settings
+from router.table import RouteTable
+
+SNAPSHOT: Final = "routes.snapshot"
+"""In the folder of the setting millrace.data."""
+FRAGMENTS_PER_PART: Final = 256
+"""How much of GET /routes is made between two rounds of requests: well under a millisecond's work."""
+CLOSE_IDLE_EVERY: Final = 0.5
+"""Seconds between two looks for connections that turned idle while draining."""
+_PR_SET_PDEATHSIG: Final = 1
+"""From <linux/prctl.h>."""
+
+_log = logging.getLogger("router.worker")
+
+
+class Worker:
+    """What lives in the process. ``run`` is its whole life; the return value is the exit code."""
+
+    def __init__(self, channel: Channel, listening: socket.socket, slot: int, settings: Settings) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel = channel
+        self._listening = listening
+        self._settings = settings
+        self._table = RouteTable(settings.empty_pool_timeout)
+        self._metrics = Metrics()
+        self._access_log = AccessLog.from_settings(settings)
+        self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
+        self._caught_up = asyncio.Event()
+        self._follower = Follower(
+            settings.millrace.redis,
+            self._table,
+            namespace=settings.millrace.namespace,
+            snapshot=Path(settings.millrace.data) / SNAPSHOT,
+            on_ready=self._caught_up.set,
+            writes_snapshot=slot == 0,
+        )
+        self._server: asyncio.AbstractServer | None = None
+        self._dumps: dict[int, Iterator[bytes]] = {}
+        self._draining: asyncio.Task[None] | None = None
+        self._drained = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serves until the supervisor says stop, a drain is done, or the supervisor is gone."""
+        work = asyncio.create_task(self._follow_and_serve())
+        obey = asyncio.create_task(self._obey())
+        drained = asyncio.create_task(self._drained.wait())
+        await asyncio.wait((work, obey, drained), return_when=asyncio.FIRST_COMPLETED)
+        code = 0
+        if work.done():
+            _log.error("worker-failed", exc_info=work.exception())
+            code = 1
+        if self._server is not None:
+            self._server.close()
+        self._edge.abort()
+        tasks = [task for task in (work, obey, drained, self._draining) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._access_log is not None:
+            self._access_log.close()
+        self._channel.send({"say": "last", **self._report()})
+        with contextlib.suppress(TimeoutError, ConnectionError):  # a supervisor that is gone needs no last figures
+            async with asyncio.timeout(1.0):
+                await self._channel.close()
+        return code
+
+    async def _follow_and_serve(self) -> None:
+        await asyncio.gather(self._follower.run(), self._serve_when_caught_up())
+
+    async def _serve_when_caught_up(self) -> None:
+        await self._caught_up.wait()
+        _settle_memory()
+        self._edge.start()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._edge.client, sock=self._listening.dup(), backlog=4096)
+        self._channel.send({"say": "ready"})
+        _log.info("worker-ready", extra={"data": {"routes": len(self._table)}})
+
+    async def _obey(self) -> None:
+        while (order := await self._channel.receive()) is not None:
+            match order["do"]:
+                case "report":
+                    self._channel.send({"say": "report", "id": order["id"], **self._report()})
+                case "routes":
+                    self._dumps[order["id"]] = fragments(self._table)
+                    self._send_part(order["id"])
+                case "more":
+                    self._send_part(order["id"])
+                case "enough":
+                    del self._dumps[order["id"]]
+                case "drain" if self._draining is None:
+                    self._draining = asyncio.create_task(self._drain(order["idle_grace"], order["longest"]))
+                case "stop":
+                    return
+        _log.error("supervisor-gone")
+
+    def _send_part(self, number: int) -> None:
+        """The next part of a route dump, asked for when the one before was passed on: a slow reader costs no memory."""
+        part = b"".join(itertools.islice(self._dumps[number], FRAGMENTS_PER_PART))
+        self._channel.send({"say": "part", "id": number, "text": part.decode()})
+
+    async def _drain(self, idle_grace: float, longest: float) -> None:
+        """Stop accepting and leave when the last connection ends, or after ``longest`` seconds.
+
+        Idle connections stay for ``idle_grace`` seconds: a request that the client has sent already still arrives.
+        """
+        self._edge.drain()
+        await self._stop_accepting()
+        try:
+            async with asyncio.timeout(longest):
+                try:
+                    async with asyncio.timeout(min(idle_grace, longest)):
+                        await self._edge.drained()
+                except TimeoutError:
+                    await self._drained_but_for_idle()
+        except TimeoutError:
+            _log.warning("router.drain.timed-out", extra={"data": {"connections": self._edge.connections}})
+        self._drained.set()
+
+    async def _drained_but_for_idle(self) -> None:
+        while self._edge.connections:
+            self._edge.close_idle()
+            try:
+                async with asyncio.timeout(CLOSE_IDLE_EVERY):
+                    await self._edge.drained()
+            except TimeoutError:
+                continue
+
+    async def _stop_accepting(self) -> None:
+        """Close this process's copy of the listening socket, once everyone in its backlog has been let in."""
+        if self._server is None:
+            return
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        self._listening.setblocking(False)
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                break
+            await loop.connect_accepted_socket(self._edge.client, client)
+        self._listening.close()
+
+    def _report(self) -> Message:
+        follower, usage = self._follower, resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "metrics": {name: getattr(self._metrics, name) for name in Metrics.__slots__},
+            "access_log_dropped": self._access_log.dropped if self._access_log else 0,
+            "registry": {
+                "ready": follower.ready,
+                "connected": follower.connected,
+                "lag_seconds": follower.lag,
+                "resyncs": follower.counters.resyncs,
+                "reconnects": follower.counters.reconnects,
+                "pruned": follower.counters.pruned,
+                "unconfirmed": follower.unconfirmed,
+                "routes": len(self._table),
+                "endpoints": self._table.endpoint_count,
+            },
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "memory_bytes": _resident_bytes(usage.ru_maxrss),
+        }
+
+
+def _settle_memory() -> None:
+    """The table is built and stays: take it out of the collector's sight, or each full collection walks it all.
+
+    With a hundred thousand routes such a walk stops every request for a tenth of a second. What connections leave
+    behind is still collected, after more allocations than by default, since few of them are ever part of a cycle.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
+
+
+def _resident_bytes(peak_kib: int) -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except OSError:
+        return peak_kib * 1024
+    return pages * resource.getpagesize()
+
+
+def _die_with(supervisor: int) -> None:
+    """Linux: be killed when the supervisor ends, even while stuck. Elsewhere the end of the channel says so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        sys.exit(0)
+
+
+async def _live(control: int, listening: int) -> int:
+    channel = await Channel.over(socket.socket(fileno=control))
+    start = await channel.receive()
+    if start is None:
+        return 0
+    settings: Settings = from_plain(Settings, start["settings"])
+    logs.to_stdout(settings.logging.level, worker=start["slot"])
+    return await Worker(channel, socket.socket(fileno=listening), start["slot"], settings).run()
+
+
+def main(control: int, listening: int, supervisor: int) -> int:
+    """The process, from its first line to its exit code."""
+    _die_with(supervisor)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    gc.disable()  # until the table is built: nothing of it is garbage
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(control, listening))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,181 @@
+"""A worker as its supervisor sees it: a child process and the control channel to it.
+
+Starts it, hears whether it is ready, asks it for its figures and its routes, and ends it. Decides nothing: when to
+start, roll or drain is `router.slot` and `router.supervisor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from time import monotonic
+from typing import Final, Protocol, Self
+
+from router.control import BrokenChannel, Channel, Message
+from router.settings import Settings
+
+STOP_GRACE: Final = 3.0
+"""How long a worker that was told to stop may take before it is killed, seconds."""
+
+_log = logging.getLogger("router.supervisor")
+
+
+class WorkerGone(ConnectionError):
+    """The worker ended before it had answered."""
+
+
+class Keeper(Protocol):
+    """Who hears of a worker's fate."""
+
+    def worker_ready(self, worker: WorkerProcess) -> None:
+        """It accepts connections."""
+
+    def worker_gone(self, worker: WorkerProcess) -> None:
+        """It has ended, and its last figures are known."""
+
+
+class WorkerProcess:
+    """Made by ``start``."""
+
+    def __init__(
+        self,
+        slot: int,
+        process: asyncio.subprocess.Process,
+        channel: Channel,
+        keeper: Keeper,
+    ) -> None:
+        self.slot = slot
+        self.pid = process.pid
+        self.started = monotonic()
+        self.heard = monotonic()
+        """When it last said anything."""
+        self.ready = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.figures: Message = {}
+        """Its latest report; see `router.worker`."""
+        self._process = process
+        self._channel = channel
+        self._questions: dict[int, asyncio.Queue[Message | None]] = {}
+        self._asked = 0
+        self._keeper = keeper
+        self._life = asyncio.create_task(self._live())
+
+    @classmethod
+    async def start(cls, slot: int, listening: socket.socket, settings: Settings, keeper: Keeper) -> Self:
+        """A new process that serves ``listening``; it is not ready yet. Raises OSError: no process can be made."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            descriptors = (theirs.fileno(), listening.fileno())
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "router.worker", *map(str, descriptors), str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=descriptors,
+            )
+        channel = await Channel.over(ours)
+        channel.send({"do": "start", "slot": slot, "settings": dataclasses.asdict(settings)})
+        return cls(slot, process, channel, keeper)
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for people."""
+        code = self._process.returncode
+        if code is None:
+            return "still running"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    async def ready_or_gone(self) -> None:
+        """Returns once it is ready, or has ended."""
+        waits = [asyncio.create_task(event.wait()) for event in (self.ready, self.gone)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def report(self, patience: float) -> Message:
+        """Its figures, fresh if it answers within ``patience`` seconds, else the latest known ones ({}: none yet)."""
+        with contextlib.suppress(TimeoutError, WorkerGone):
+            async with asyncio.timeout(patience):
+                with self._question() as (number, answers):
+                    await self._ask({"do": "report", "id": number}, answers)
+        return self.figures
+
+    async def routes(self) -> AsyncGenerator[bytes, None]:
+        """The text of GET /routes, in parts. Each part is made when the one before was taken. Raises WorkerGone."""
+        with self._question() as (number, answers):
+            try:
+                part = await self._ask({"do": "routes", "id": number}, answers)
+                while part["text"]:
+                    yield part["text"].encode()
+                    part = await self._ask({"do": "more", "id": number}, answers)
+            finally:
+                self._channel.send({"do": "enough", "id": number})
+
+    @contextlib.contextmanager
+    def _question(self) -> Iterator[tuple[int, asyncio.Queue[Message | None]]]:
+        self._asked += 1
+        answers: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._questions[self._asked] = answers
+        number = self._asked
+        try:
+            yield number, answers
+        finally:
+            del self._questions[number]
+
+    async def _ask(self, question: Message, answers: asyncio.Queue[Message | None]) -> Message:
+        if self.gone.is_set():
+            raise WorkerGone
+        self._channel.send(question)
+        answer = await answers.get()
+        if answer is None:
+            raise WorkerGone
+        return answer
+
+    def drain(self, idle_grace: float, longest: float) -> None:
+        """Tell it to accept no more, to let idle connections be for ``idle_grace`` and all for ``longest`` seconds."""
+        self._channel.send({"do": "drain", "idle_grace": idle_grace, "longest": longest})
+
+    async def stop(self) -> None:
+        """End it at once: by asking, and after STOP_GRACE seconds by SIGKILL. Returns when it is gone."""
+        self._channel.send({"do": "stop"})
+        try:
+            async with asyncio.timeout(STOP_GRACE):
+                await self.gone.wait()
+        except TimeoutError:
+            self.kill()
+            await self.gone.wait()
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def _live(self) -> None:
+        try:
+            while (message := await self._channel.receive()) is not None:
+                self._hear(message)
+        except BrokenChannel as error:
+            _log.error("worker-channel-broken", extra={"data": {"slot": self.slot, "pid": self.pid, "why": str(error)}})
+            self.kill()
+        await self._process.wait()
+        self.gone.set()
+        for answers in self._questions.values():
+            answers.put_nowait(None)
+        self._keeper.worker_gone(self)
+
+    def _hear(self, message: Message) -> None:
+        self.heard = monotonic()
+        match message["say"]:
+            case "ready":
+                self.ready.set()
+                self._keeper.worker_ready(self)
+            case "report" | "last":
+                self.figures = message
+        if message.get("id") in self._questions:
+            self._questions[message["id"]].put_nowait(message)
