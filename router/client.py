@@ -149,7 +149,8 @@ class ClientConnection(asyncio.Protocol):
     def _requests(self, data: bytes) -> None:
         """As many requests as ``data`` holds and the exchanges they begin are over at once."""
         edge = self.edge
-        if self._tail:
+        begun = bool(self._tail)
+        if begun:
             data = self._tail + data
             self._tail = b""
         self._parsing = True
@@ -161,8 +162,12 @@ class ClientConnection(asyncio.Protocol):
                     data = data[2:]
                     continue
                 if end < 0 or end > edge.request_limits.head:
-                    self._partial(data)
+                    check_partial_head(data, edge.request_limits)
+                    if not begun:  # the head has this long as a whole, however it drips in
+                        self.deadline = monotonic() + edge.read_header_timeout
+                    self._tail = data
                     return
+                begun = False
                 line_text = data[:eol]
                 block = data[eol + 2 : end + 2]
                 line = edge.request_lines.get(line_text) or edge.remember_line(line_text)
@@ -197,13 +202,6 @@ class ClientConnection(asyncio.Protocol):
             self._bad(bad)
         finally:
             self._parsing = False
-
-    def _partial(self, data: bytes) -> None:
-        """A head that is not whole yet."""
-        check_partial_head(data, self.edge.request_limits)
-        if not self._tail:
-            self.deadline = monotonic() + self.edge.read_header_timeout
-        self._tail = data
 
     def _unusual(self, line: RequestLine, plan: RequestPlan, block: bytes) -> RequestPlan:
         """Targets that name their host themselves, and requests without one (RFC 9112 section 3.2)."""
@@ -393,6 +391,7 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = False
         self._stalled_at = -1
         if self._state == READY:
+            self.deadline = monotonic() + self.edge.idle_timeout
             self._ready()
         elif self._state == BUSY:
             self.deadline = inf
@@ -417,12 +416,12 @@ class ClientConnection(asyncio.Protocol):
                 self._linger()
             return
         self._state = READY
+        self.deadline = monotonic() + self.edge.idle_timeout
         if not self._parsing and not self._write_paused:
             self._ready()
 
     def _ready(self) -> None:
-        """Wait for the next request, or take the one that has come already."""
-        self.deadline = monotonic() + self.edge.idle_timeout
+        """Take the next request if it has come already."""
         tail = self._tail
         if tail:
             self._tail = b""
