@@ -303,7 +303,8 @@ class TestForwarding:
     def test_hop_by_hop_fields_end_here(self, edge: RunningEdge) -> None:
         request, answer = self.send(
             edge,
-            b"Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: x\r\nTE: trailers, gzip\r\n",
+            b"Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n"
+            b"Proxy-Authorization: x\r\nTE: trailers, gzip\r\n",
             OK.replace(b"\r\n\r\n", b"\r\nConnection: X-Back\r\nX-Back: 1\r\nKeep-Alive: timeout=5\r\n\r\n"),
         )
         names = {name.lower() for name, _ in request.fields}
@@ -585,7 +586,8 @@ class TestTunnels:
             edge.register("app.test", app.port)
             client = edge.connect()
             client.send(
-                b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly"
+                b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: keep-alive, Upgrade\r\n"
+                b"Upgrade: websocket\r\n\r\nearly"
             )
             answer = client.head()
             assert answer.status == 101
@@ -612,7 +614,8 @@ class TestTunnels:
             edge.register("app.test", app.port)
             client = edge.connect()
             client.send(
-                b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
+                b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+                b"Upgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n"
             )
             assert client.message().status == 200
         assert seen[0].get("Upgrade") is None

@@ -171,7 +171,7 @@ class Wire:
         )
 
     def message(self, *, bodiless: bool = False) -> Message:
-        """A head and its body by Content-Length or chunks; a request without either has none, a response all that comes."""
+        """A head and its body; without length and chunks, a request has none and a response lasts until the end."""
         message = self.head()
         is_response = message.first.startswith(b"HTTP/")
         if bodiless or (is_response and (message.status < 200 or message.status in (204, 304))):
