@@ -86,7 +86,7 @@ def change_routes(bench: Bench, routes: int, console: Console) -> dict[str, Any]
 def finish(
     document: dict[str, Any], measured: list[ScenarioResult], results: Path, console: Console, as_json: bool
 ) -> None:
-    """Save the document and its pictures, and print it where it is asked for."""
+    """Save the document and its pictures, and print it where it is asked for. Raises BenchError when a proxy failed."""
     path = save(document, results)
     console.print(f"saved {path}")
     if measured and find_spec("matplotlib") is None:
@@ -100,6 +100,8 @@ def finish(
             console.print(f"saved {picture}")
     if as_json:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    if failures := [f"{name} ({result.scenario.name})" for result in measured for name in result.failed]:
+        raise BenchError(f"failed, and why is said above: {', '.join(failures)}")
 
 
 class PlainErrors(click.Group):

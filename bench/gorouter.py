@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.machine import first_line
+from bench.machine import BenchError, first_line
 from bench.peers import IDLE_CONNECTIONS, Proxy, Site
 from bench.programs import Program, free_port
 from bench.proxied import answers
@@ -77,7 +77,10 @@ class Gorouter(Proxy):
 
 
 def register(nats_port: int, backend_port: int) -> None:
-    """Publish the one route; the answer to PING says that the server has it (NATS client protocol)."""
+    """Publish the one route; the answer to PING says that the server has it (NATS client protocol).
+
+    Raises BenchError: the server hung up.
+    """
     message = json.dumps({"host": "127.0.0.1", "port": backend_port, "uris": [HOST], "app": "bench"}).encode()
     with socket.create_connection(("127.0.0.1", nats_port), 5) as connection:
         published = b'CONNECT {"verbose":false}\r\nPUB router.register %d\r\n%b\r\nPING\r\n' % (len(message), message)
@@ -86,5 +89,5 @@ def register(nats_port: int, backend_port: int) -> None:
         while b"PONG\r\n" not in received:
             chunk = connection.recv(4096)
             if not chunk:
-                raise ConnectionError(f"the NATS server closed the connection: {received.decode(errors='replace')}")
+                raise BenchError(f"the NATS server refused the route: {received.decode(errors='replace')}")
             received += chunk

@@ -77,6 +77,7 @@ def warnings(result: ScenarioResult) -> list[str]:
             f"others used more than {DISTURBED:.0%} of the proxy's core while it ran: {', '.join(disturbed)}. "
             "Requests per second and latency are worse than on an idle machine"
         )
+    told.extend(f"{name} failed: {why}" for name, why in result.failed.items())
     failed = {name: result.errors(name) for name in result.rounds if result.errors(name)}
     told.extend(f"{name}: {count} requests failed" for name, count in failed.items())
     return told
@@ -87,6 +88,7 @@ def document(result: ScenarioResult) -> dict[str, Any]:
     return {
         **asdict(result.scenario),
         "warnings": warnings(result),
+        "failed": result.failed,
         "proxies": {
             name: {
                 "rounds": [asdict(each) for each in rounds],
@@ -129,5 +131,5 @@ def show(result: ScenarioResult, console: Console) -> None:
     """The table of one scenario and its warnings."""
     console.print(table(result))
     for warning in warnings(result):
-        console.print(f"  [yellow]{warning}[/yellow]")
+        console.print(f"  {warning}", style="yellow", markup=False)
     console.print()

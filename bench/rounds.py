@@ -61,6 +61,8 @@ class ScenarioResult:
     scenario: Scenario
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     """By proxy, in the order of the rounds."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Proxies that did not start or did not answer, with the reason; they have no rounds."""
 
     def not_saturated(self) -> list[str]:
         """Proxies whose rate says nothing of their capacity: something else was the limit."""
@@ -87,25 +89,38 @@ class Bench:
     def compare(self, scenario: Scenario, proxies: Sequence[Proxy], progress: Callable[[str], None]) -> ScenarioResult:
         """All rounds of one scenario, with fresh processes, so that peak memory is this scenario's own.
 
-        Raises BenchError.
+        A proxy that fails is left out from then on, and does not hinder the others.
         """
-        result = ScenarioResult(scenario, {proxy.name: [] for proxy in proxies})
+        result = ScenarioResult(scenario)
         folder = self.folder / scenario.name
         folder.mkdir()
         with pinned(self.cores.load), ExitStack() as stack:
-            running = list(self._start(proxies, folder, stack))
+            running = dict(self._start(proxies, folder, stack, result.failed))
+            result.rounds.update({name: [] for name in running})
             for number in range(self.effort.rounds):
-                for name, program, port in running:
+                for name, (program, port) in tuple(running.items()):
                     progress(f"{scenario.title}: round {number + 1} of {self.effort.rounds}, {name}")
-                    result.rounds[name].append(self.measure(program, port, scenario))
+                    try:
+                        result.rounds[name].append(self.measure(program, port, scenario))
+                    except BenchError as error:
+                        result.failed[name] = f"{error} ({name} {program.ending})"
+                        del running[name], result.rounds[name]
         return result
 
-    def _start(self, proxies: Sequence[Proxy], folder: Path, stack: ExitStack) -> Iterator[tuple[str, Program, int]]:
+    def _start(
+        self, proxies: Sequence[Proxy], folder: Path, stack: ExitStack, failed: dict[str, str]
+    ) -> Iterator[tuple[str, tuple[Program, int]]]:
         for proxy in proxies:
             site = new_site(folder, proxy.name, self.backend.port, self.cores)
-            program = proxy.start(site, stack)
-            program.wait_until(partial(answers, site.port), 15, "served its route")
-            yield proxy.name, program, site.port
+            with ExitStack() as own:
+                try:
+                    program = proxy.start(site, own)
+                    program.wait_until(partial(answers, site.port), 15, "served its route")
+                except BenchError as error:
+                    failed[proxy.name] = str(error)
+                    continue
+                stack.push(own.pop_all())
+            yield proxy.name, (program, site.port)
 
     def measure(self, program: Program, port: int, scenario: Scenario) -> Round:
         """Warm up, load and meter one proxy once. Raises BenchError when nothing was answered."""

@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
 
+import orjson
 import pytest
 
-from bench.gorouter import Gorouter
+from bench.gorouter import Gorouter, register
 from bench.machine import BenchError, Cores
 from bench.peers import Caddy, ConfiguredProxy, Envoy, HAProxy, Nginx, Site, Traefik, new_site
 from bench.programs import Program, free_port
@@ -132,6 +133,42 @@ def test_gorouter_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -
     assert "GOROUTER_BIN is not set" in Gorouter().missing()
     monkeypatch.setenv("GOROUTER_BIN", "/nowhere/gorouter")
     assert Gorouter().missing() == "GOROUTER_BIN=/nowhere/gorouter is not a program"
+
+
+def test_gorouter_is_told_its_route_over_nats() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        received: list[bytes] = []
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.sendall(b'INFO {"server_id":"one"}\r\n')
+                while not b"".join(received).endswith(b"PING\r\n"):
+                    received.append(connection.recv(4096))
+                connection.sendall(b"PONG\r\n")
+
+        server = threading.Thread(target=serve)
+        server.start()
+        register(listener.getsockname()[1], 8000)
+        server.join()
+    _connect, publish, message, ping, _end = b"".join(received).split(b"\r\n")
+    assert publish == b"PUB router.register %d" % len(message)
+    assert orjson.loads(message) == {"host": "127.0.0.1", "port": 8000, "uris": [HOST], "app": "bench"}
+    assert ping == b"PING"
+
+
+def test_a_nats_server_that_hangs_up_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"-ERR 'Authorization Violation'\r\n")
+
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(BenchError, match="Authorization Violation"):
+            register(listener.getsockname()[1], 8000)
+        server.join()
 
 
 def test_a_program_that_ends_early_is_an_error_with_its_last_words(tmp_path: Path) -> None:
