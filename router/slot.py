@@ -22,6 +22,8 @@ YOUNG: Final = 5.0
 """A worker that dies within this many seconds of its start makes the next start wait longer."""
 PROVEN: Final = 30.0
 """One that lived longer makes the next start immediate again."""
+SLOW_ROLL: Final = 30.0
+"""Seconds after which, again and again, the log says that a roll still waits for its new worker."""
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 10.0
 ROLL_IDLE_GRACE: Final = 30.0
@@ -64,6 +66,7 @@ class Slot:
         self._sock = sock
         self._settings = settings
         self._on_gone = on_gone
+        self._successor: WorkerProcess | None = None
         self._ending = False
 
     @property
@@ -78,22 +81,34 @@ class Slot:
     async def keep(self) -> None:
         """Keep the slot filled until it is told to end."""
         backoff = Backoff()
-        self.current = await self._start(self._settings)
-        while not self._ending:
-            worker = self.current
-            await worker.gone.wait()
-            if self._ending or worker is not self.current:
+        await self._fill()
+        while True:
+            worker, lived = self.current, 0.0
+            if worker is not None:
+                await worker.gone.wait()
+                lived = monotonic() - worker.started
+            if self._ending:
+                return
+            if worker is not self.current:
                 continue
-            lived = monotonic() - worker.started
             delay = backoff.after(lived)
-            _log.error(
-                "worker-died",
-                extra={"data": {"slot": self.index, "pid": worker.pid, "how": worker.ending, "restart_in": delay}},
-            )
+            if worker is not None:
+                died = {"slot": self.index, "pid": worker.pid, "how": worker.ending, "restart_in": delay}
+                _log.error("worker-died", extra={"data": died})
             await asyncio.sleep(delay)
-            if not self._ending and worker is self.current:
+            if worker is self.current and not self._ending:
                 self.restarts += 1
-                self.current = await self._start(self._settings)
+                await self._fill()
+
+    async def _fill(self) -> None:
+        try:
+            self.current = await self._start(self._settings)
+        except OSError as error:
+            self.current = None
+            _log.error("worker-not-started", extra={"data": {"slot": self.index, "why": str(error)}})
+            return
+        if self._ending:
+            self.current.kill()
 
     async def _start(self, settings: Settings) -> WorkerProcess:
         return await WorkerProcess.start(self.index, self._sock, settings, self)
@@ -107,17 +122,25 @@ class Slot:
 
     async def roll(self, settings: Settings) -> bool:
         """Replace the worker by one with ``settings``. False: that one died before it was ready; nothing changed."""
-        successor = await self._start(settings)
+        successor = self._successor = await self._start(settings)
         self.leaving.add(successor)  # known, though not yet current: ending the slot must end it too
-        await successor.ready_or_gone()
+        while not await successor.ready_or_gone(SLOW_ROLL):
+            waits = {"slot": self.index, "pid": successor.pid, "why": "its route table is not complete"}
+            _log.warning("roll-waits", extra={"data": waits})
         if successor.gone.is_set() or self._ending:
             return False
+        self._successor = None
         self.leaving.discard(successor)
         predecessor, self.current, self._settings = self.current, successor, settings
         if predecessor is not None and not predecessor.gone.is_set():
             self.leaving.add(predecessor)
             predecessor.drain(ROLL_IDLE_GRACE, settings.drain_timeout)
         return True
+
+    def abandon_roll(self) -> None:
+        """End a successor that is not ready yet, and so the roll that waits for it."""
+        if self._successor is not None:
+            self._successor.kill()
 
     def drain(self, longest: float) -> None:
         """Give the socket up and let every worker finish what it has, for at most ``longest`` seconds."""

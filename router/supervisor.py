@@ -156,7 +156,10 @@ class Supervisor:
         if self._draining:
             self._ignored(signal.SIGHUP)
         elif self._rolling is not None and not self._rolling.done():
+            # Perhaps the file was mended because the new worker cannot become ready: begin anew with what it says now.
             self._roll_again = True
+            for slot in self._slots:
+                slot.abandon_roll()
         else:
             self._rolling = self._spawn(self._roll())
 

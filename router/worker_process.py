@@ -90,14 +90,15 @@ class WorkerProcess:
             return "still running"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    async def ready_or_gone(self) -> None:
-        """Returns once it is ready, or has ended."""
+    async def ready_or_gone(self, patience: float) -> bool:
+        """Returns once it is ready or has ended, or False after ``patience`` seconds."""
         waits = [asyncio.create_task(event.wait()) for event in (self.ready, self.gone)]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waits, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
+        return bool(done)
 
     async def report(self, patience: float) -> Message:
         """Its figures, fresh if it answers within ``patience`` seconds, else the latest known ones ({}: none yet)."""
