@@ -7,19 +7,18 @@ backwards (a worker that was killed takes with it what it counted since its last
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from router.control import Message
-from router.metrics import BUCKETS
+from router.metrics import BUCKETS, Metrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 COUNTERS: Final = {
-    "requests": "Requests whose head was accepted.",
+    "requests": "Requests whose head was read, refused ones too.",
     "rejected_requests": "Requests that the router itself refused: malformed, or without a route.",
-    "bad_gateways": "Requests that no endpoint could serve.",
-    "backend_attempts": "Attempts to have a request served by an endpoint.",
-    "retries": "Attempts after the first one of a request.",
+    "bad_gateways": "Exchanges that no endpoint answered as it should.",
+    "retries": "Attempts after the first one of an exchange.",
     "backend_connections_opened": "Connections opened to endpoints.",
     "client_connections_accepted": "Client connections accepted.",
     "tunnels_opened": "Tunnels opened by CONNECT or an upgrade.",
@@ -29,126 +28,113 @@ GAUGES: Final = {
     "client_connections": "Client connections open now.",
     "tunnels": "Tunnels open now.",
 }
-STATUS_GROUPS: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+PER_WORKER: Final = {
+    "memory_bytes": ("worker_memory_bytes", "gauge", "Resident memory."),
+    "cpu_seconds": ("worker_cpu_seconds_total", "counter", "Processor time, user and system."),
+    "ready": ("registry_ready", "gauge", "1 once the worker's route table is complete."),
+    "connected": ("registry_connected", "gauge", "1 while the worker hears from the registry."),
+    "lag_seconds": ("registry_lag_seconds", "gauge", "How far the served table is behind the registry."),
+    "resyncs": ("registry_resyncs_total", "counter", "Times the whole table was read again."),
+    "reconnects": ("registry_reconnects_total", "counter", "Connections to the registry after the first."),
+    "pruned": ("registry_pruned_total", "counter", "Endpoints of expired leases that this worker removed for all."),
+    "unconfirmed": ("registry_unconfirmed", "gauge", "Endpoints served although the registry lost them."),
+    "routes": ("routes", "gauge", "Routes in the table."),
+    "endpoints": ("endpoints", "gauge", "Distinct endpoints in the table."),
+}
+"""Figures of a worker's report that make no sense as a sum, and how each is published, labelled with its slot."""
 
-_COUNTED: Final = (*COUNTERS, "responses", "latency_buckets", "latency_sum")
+
+def counted(metrics: Metrics, access_log_dropped: int) -> Message:
+    """The ``counted`` of a worker's report: plain JSON, with those status codes only that occurred."""
+    metrics.settle()
+    return {
+        **{name: getattr(metrics, name) for name in (*COUNTERS, *GAUGES, "latency_buckets", "latency_sum")},
+        "statuses": {str(code): count for code, count in enumerate(metrics.statuses) if count},
+        "access_log_dropped": access_log_dropped,
+    }
 
 
 class Totals:
-    """Sums of counters: numbers, and lists of numbers place by place."""
+    """Sums of what workers counted."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
+        self.numbers: dict[str, float] = dict.fromkeys((*COUNTERS, "access_log_dropped", "latency_sum"), 0)
+        self.statuses: dict[str, int] = {}
+        """Responses by status code."""
+        self.latency_buckets = [0] * (len(BUCKETS) + 1)
 
-    def add(self, figures: Message) -> None:
-        """Add the counters of one worker's report; an empty report adds nothing."""
-        counted = figures.get("metrics", {})
-        for name in _COUNTED:
-            if name in counted:
-                self._sums[name] = _plus(self._sums.get(name), counted[name])
-        self._sums["access_log_dropped"] = self["access_log_dropped"] + figures.get("access_log_dropped", 0)
+    def add(self, report: Message) -> None:
+        """Add one worker's report; an empty one adds nothing."""
+        if not report:
+            return
+        more = report["counted"]
+        for name in self.numbers:
+            self.numbers[name] += more[name]
+        for code, count in more["statuses"].items():
+            self.statuses[code] = self.statuses.get(code, 0) + count
+        self.latency_buckets = [a + b for a, b in zip(self.latency_buckets, more["latency_buckets"], strict=True)]
 
-    def __getitem__(self, name: str) -> Any:
-        return self._sums.get(name, 0)
-
-    def with_those_of(self, living: Iterable[Message]) -> Totals:
-        """A copy with the counters of ``living`` added."""
+    def with_those_of(self, reports: Iterable[Message]) -> Totals:
+        """A copy to which ``reports`` are added."""
         copy = Totals()
-        copy._sums = dict(self._sums)
-        for figures in living:
-            copy.add(figures)
+        copy.numbers, copy.statuses = dict(self.numbers), dict(self.statuses)
+        copy.latency_buckets = self.latency_buckets
+        for report in reports:
+            copy.add(report)
         return copy
 
 
-def _plus(total: Any, more: Any) -> Any:
-    if isinstance(more, list):
-        return [a + b for a, b in zip(total or [0] * len(more), more, strict=True)]
-    return (total or 0) + more
-
-
 def page(
-    ended: Totals,
-    serving: Sequence[tuple[str, Message]],
-    leaving: Sequence[Message],
-    *,
-    restarts: int,
-    healthy: bool,
+    ended: Totals, serving: Sequence[tuple[str, Message]], leaving: Sequence[Message], *, restarts: int, healthy: bool
 ) -> str:
-    """The page. ``ended``: sums of the workers that are gone. ``serving``: slot and latest report of those that serve,
-    one per slot; ``leaving``: reports of those that were rolled and still finish something. A report may be empty.
+    """The page, ending with a newline; a report may be empty.
+
+    ``ended``: sums of the workers that are gone; ``serving``: slot and report of those that serve, one per slot;
+    ``leaving``: reports of those that were rolled and still finish something.
     """
-    reports = [figures for figures in (*(figures for _, figures in serving), *leaving) if figures]
-    totals = ended.with_those_of(reports)
+    serving = [(slot, report) for slot, report in serving if report]
+    living = [*(report for _, report in serving), *filter(None, leaving)]
+    totals = ended.with_those_of(living)
     lines: list[str] = []
     for name, text in COUNTERS.items():
-        _one(lines, f"{name}_total", "counter", text, totals[name])
-    _one(
-        lines,
-        "access_log_dropped_total",
-        "counter",
-        "Access log lines given up for a slow or full disk.",
-        totals["access_log_dropped"],
-    )
-    _one(lines, "worker_restarts_total", "counter", "Workers started because one died.", restarts)
-    _head(lines, "responses_total", "counter", "Final responses by status class; none: the client had left.")
-    for group, count in zip(STATUS_GROUPS, totals["responses"] or [0] * len(STATUS_GROUPS), strict=True):
-        lines.append(f'millrace_responses_total{{status_group="{group}"}} {count}')
-    _histogram(lines, totals["latency_buckets"] or [0] * (len(BUCKETS) + 1), totals["latency_sum"])
+        _single(lines, f"{name}_total", "counter", text, totals.numbers[name])
+    dropped = "Access log lines given up for a slow or full disk."
+    _single(lines, "access_log_dropped_total", "counter", dropped, totals.numbers["access_log_dropped"])
+    _single(lines, "worker_restarts_total", "counter", "Workers started because one died.", restarts)
+    _head(lines, "responses_total", "counter", "Final responses; code 000: no client saw one.")
+    for code in sorted(totals.statuses, key=int):
+        labels = f'status_group="{int(code) // 100}xx",code="{code:0>3}"'
+        lines.append(f"millrace_responses_total{{{labels}}} {totals.statuses[code]}")
+    _histogram(lines, totals)
     for name, text in GAUGES.items():
-        _one(lines, name, "gauge", text, sum(report["metrics"][name] for report in reports))
-    _one(lines, "healthy", "gauge", "1 while /health answers 200.", int(healthy))
-    _per_worker(lines, [(slot, figures) for slot, figures in serving if figures])
+        _single(lines, name, "gauge", text, sum(report["counted"][name] for report in living))
+    _single(lines, "healthy", "gauge", "1 while /health answers 200.", healthy)
+    for key, (name, kind, text) in PER_WORKER.items():
+        _head(lines, name, kind, text)
+        lines += [f'millrace_{name}{{worker="{slot}"}} {_number(report[key])}' for slot, report in serving]
     return "\n".join(lines) + "\n"
 
 
-def _histogram(lines: list[str], buckets: Sequence[int], seconds: float) -> None:
-    name = "millrace_request_duration_seconds"
-    _head(lines, "request_duration_seconds", "histogram", "From a request's head to the end of its response.")
+def _histogram(lines: list[str], totals: Totals) -> None:
+    name = "request_duration_seconds"
+    _head(lines, name, "histogram", "From a request's head to the end of its response.")
     running = 0
-    for bound, count in zip((*BUCKETS, "+Inf"), buckets, strict=True):
+    for bound, count in zip((*BUCKETS, "+Inf"), totals.latency_buckets, strict=True):
         running += count
-        lines.append(f'{name}_bucket{{le="{bound}"}} {running}')
-    lines.append(f"{name}_sum {seconds!r}")
-    lines.append(f"{name}_count {running}")
+        lines.append(f'millrace_{name}_bucket{{le="{bound}"}} {running}')
+    lines.append(f"millrace_{name}_sum {totals.numbers['latency_sum']}")
+    lines.append(f"millrace_{name}_count {running}")
 
 
-_PER_WORKER: Final = (
-    ("worker_memory_bytes", "gauge", "Resident memory.", ("memory_bytes",)),
-    ("worker_cpu_seconds_total", "counter", "Processor time, user and system.", ("cpu_seconds",)),
-    ("registry_ready", "gauge", "1 once the worker's route table is complete.", ("registry", "ready")),
-    ("registry_connected", "gauge", "1 while the worker hears from the registry.", ("registry", "connected")),
-    ("registry_lag_seconds", "gauge", "How far the served table is behind the registry.", ("registry", "lag_seconds")),
-    (
-        "registry_reconnects_total",
-        "counter",
-        "Connections to the registry after the first.",
-        ("registry", "reconnects"),
-    ),
-    ("registry_pruned_total", "counter", "Endpoints of expired leases removed for all.", ("registry", "pruned")),
-    ("registry_unconfirmed", "gauge", "Endpoints served that the registry has lost.", ("registry", "unconfirmed")),
-    ("registry_resyncs_total", "counter", "Times the whole table was read again.", ("registry", "resyncs")),
-    ("routes", "gauge", "Routes in the table.", ("registry", "routes")),
-    ("endpoints", "gauge", "Distinct endpoints in the table.", ("registry", "endpoints")),
-)
-
-
-def _per_worker(lines: list[str], serving: Sequence[tuple[str, Message]]) -> None:
-    for name, kind, text, place in _PER_WORKER:
-        _head(lines, name, kind, text)
-        for slot, figures in serving:
-            value: Any = figures
-            for step in place:
-                value = value[step]
-            lines.append(
-                f'millrace_{name}{{worker="{slot}"}} {float(value) if isinstance(value, float) else int(value)}'
-            )
-
-
-def _one(lines: list[str], name: str, kind: str, text: str, value: float) -> None:
+def _single(lines: list[str], name: str, kind: str, text: str, value: float) -> None:
     _head(lines, name, kind, text)
-    lines.append(f"millrace_{name} {value}")
+    lines.append(f"millrace_{name} {_number(value)}")
 
 
 def _head(lines: list[str], name: str, kind: str, text: str) -> None:
     lines.append(f"# HELP millrace_{name} {text}")
     lines.append(f"# TYPE millrace_{name} {kind}")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)

@@ -108,7 +108,7 @@ class Supervisor:
         _log.info("gorouter.started", extra={"data": place})
 
     def _worker_gone(self, worker: WorkerProcess) -> None:
-        self._ended.add(worker.figures)
+        self._ended.add(worker.latest)
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -224,8 +224,8 @@ class Supervisor:
         await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers))
         return metrics_page.page(
             self._ended,
-            [(str(slot.index), slot.current.figures) for slot in self._slots if slot.current in slot.workers],
-            [worker.figures for slot in self._slots for worker in slot.workers if worker is not slot.current],
+            [(str(slot.index), slot.current.latest) for slot in self._slots if slot.current in slot.workers],
+            [worker.latest for slot in self._slots for worker in slot.workers if worker is not slot.current],
             restarts=sum(slot.restarts for slot in self._slots),
             healthy=not self.trouble(),
         )

@@ -31,6 +31,7 @@ from router.config import from_plain
 from router.control import Channel, Message
 from router.edge import Edge
 from router.metrics import Metrics
+from router.metrics_page import counted
 from router.registry.follower import Follower
 from router.routes_page import fragments
 from router.settings import Settings
@@ -179,21 +180,18 @@ class Worker:
     def _report(self) -> Message:
         follower, usage = self._follower, resource.getrusage(resource.RUSAGE_SELF)
         return {
-            "metrics": {name: getattr(self._metrics, name) for name in Metrics.__slots__},
-            "access_log_dropped": self._access_log.dropped if self._access_log else 0,
-            "registry": {
-                "ready": follower.ready,
-                "connected": follower.connected,
-                "lag_seconds": follower.lag,
-                "resyncs": follower.counters.resyncs,
-                "reconnects": follower.counters.reconnects,
-                "pruned": follower.counters.pruned,
-                "unconfirmed": follower.unconfirmed,
-                "routes": len(self._table),
-                "endpoints": self._table.endpoint_count,
-            },
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "counted": counted(self._metrics, self._access_log.dropped if self._access_log else 0),
             "memory_bytes": _resident_bytes(usage.ru_maxrss),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            "ready": follower.ready,
+            "connected": follower.connected,
+            "lag_seconds": follower.lag,
+            "resyncs": follower.counters.resyncs,
+            "reconnects": follower.counters.reconnects,
+            "pruned": follower.counters.pruned,
+            "unconfirmed": follower.unconfirmed,
+            "routes": len(self._table),
+            "endpoints": self._table.endpoint_count,
         }
 
 

@@ -58,8 +58,8 @@ class WorkerProcess:
         """When it last said anything."""
         self.ready = asyncio.Event()
         self.gone = asyncio.Event()
-        self.figures: Message = {}
-        """Its latest report; see `router.worker`."""
+        self.latest: Message = {}
+        """Its latest report, empty before the first one; `router.worker` says what is in it."""
         self._process = process
         self._channel = channel
         self._questions: dict[int, asyncio.Queue[Message | None]] = {}
@@ -106,7 +106,7 @@ class WorkerProcess:
             async with asyncio.timeout(patience):
                 with self._question() as (number, answers):
                     await self._ask({"do": "report", "id": number}, answers)
-        return self.figures
+        return self.latest
 
     async def routes(self) -> AsyncGenerator[bytes, None]:
         """The text of GET /routes, in parts. Each part is made when the one before was taken. Raises WorkerGone."""
@@ -177,6 +177,6 @@ class WorkerProcess:
                 self.ready.set()
                 self._keeper.worker_ready(self)
             case "report" | "last":
-                self.figures = message
+                self.latest = message
         if message.get("id") in self._questions:
             self._questions[message["id"]].put_nowait(message)

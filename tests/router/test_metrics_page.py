@@ -1,0 +1,121 @@
+"""The metrics page: Prometheus text whose counters never go backwards, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.control import Message
+from router.metrics import BUCKETS, Metrics
+from router.metrics_page import COUNTERS, GAUGES, PER_WORKER, Totals, counted, page
+
+_LINE = re.compile(r'millrace_[a-z_]+(?:\{[a-z_]+="[^"]*"(?:,[a-z_]+="[^"]*")*\})? -?[0-9.e+-]+')
+
+
+def report(**counts: Any) -> Message:
+    metrics = Metrics()
+    for status, seconds in counts.pop("observed", ()):
+        metrics.observe(status, seconds)
+    for name, count in counts.items():
+        setattr(metrics, name, count)
+    return {"counted": counted(metrics, 0), **dict.fromkeys(PER_WORKER, 1)}
+
+
+def samples(text: str) -> dict[str, float]:
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def shown(*serving: Message, ended: Totals | None = None, leaving: tuple[Message, ...] = ()) -> dict[str, float]:
+    named = [(str(slot), report) for slot, report in enumerate(serving)]
+    return samples(page(ended or Totals(), named, leaving, restarts=0, healthy=True))
+
+
+def test_every_figure_of_a_worker_is_on_the_page() -> None:
+    published = {*COUNTERS, *GAUGES, "latency_buckets", "latency_sum", "statuses"}
+    assert published == set(Metrics.__slots__) - {"durations"}
+
+
+def test_is_prometheus_text() -> None:
+    text = page(Totals(), [("0", report(observed=[(200, 0.1), (404, 1e-6)]))], [], restarts=1, healthy=True)
+    kinds: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in kinds, "a family is described once"
+            kinds[name] = kind
+        elif not line.startswith("# HELP "):
+            assert _LINE.fullmatch(line), line
+            family = re.sub(r"(_bucket|_sum|_count)?(\{.*)? .*", "", line)
+            assert family in kinds, "a sample follows the description of its family"
+            assert (kinds[family] == "counter") == family.endswith("_total")
+    assert text.endswith("\n")
+
+
+def test_counters_and_connections_are_sums_and_the_rest_is_per_worker() -> None:
+    got = shown(report(requests=3, client_connections=1), {**report(requests=4, client_connections=5), "routes": 7})
+    assert got["millrace_requests_total"] == 7
+    assert got["millrace_client_connections"] == 6
+    assert got['millrace_routes{worker="0"}'] == 1
+    assert got['millrace_routes{worker="1"}'] == 7
+
+
+def test_responses_are_counted_by_code_and_group() -> None:
+    got = shown(report(observed=[(200, 0.1), (200, 0.1), (499, 0.1)]), report(observed=[(200, 0.1), (0, 0.1)]))
+    assert {name: count for name, count in got.items() if "responses" in name} == {
+        'millrace_responses_total{status_group="0xx",code="000"}': 1,
+        'millrace_responses_total{status_group="2xx",code="200"}': 3,
+        'millrace_responses_total{status_group="4xx",code="499"}': 1,
+    }
+
+
+def test_the_histogram_is_cumulative() -> None:
+    got = shown(report(observed=[(200, 0.001), (200, 0.04)]), report(observed=[(200, 3600.0)]))
+    name = "millrace_request_duration_seconds"
+    buckets = [got[f'{name}_bucket{{le="{bound}"}}'] for bound in (*BUCKETS, "+Inf")]
+    assert buckets == sorted(buckets)
+    assert (buckets[0], buckets[-2], buckets[-1]) == (1, 2, 3)
+    assert got[f"{name}_count"] == 3
+    assert abs(got[f"{name}_sum"] - 3600.041) < 1e-6
+
+
+def test_a_worker_that_said_nothing_yet_is_no_error() -> None:
+    got = shown({}, report(requests=2), leaving=({},))
+    assert got["millrace_requests_total"] == 2
+    assert 'millrace_routes{worker="0"}' not in got
+
+
+def test_connections_of_a_worker_that_leaves_count_until_it_is_gone() -> None:
+    leaving = report(requests=5, client_connections=2)
+    assert shown(report(), leaving=(leaving,))["millrace_client_connections"] == 2
+    ended = Totals()
+    ended.add(leaving)
+    after = shown(report(), ended=ended)
+    assert after["millrace_client_connections"] == 0
+    assert after["millrace_requests_total"] == 5
+
+
+@given(st.lists(st.tuples(st.sampled_from(["serve", "die", "roll"]), st.integers(0, 1), st.integers(0, 999))))
+def test_no_counter_ever_goes_backwards(events: list[tuple[str, int, int]]) -> None:
+    ended, leaving = Totals(), list[Metrics]()
+    slots = [Metrics(), Metrics()]
+    before: dict[str, float] = {}
+    for event, slot, number in events:
+        if event == "serve":
+            slots[slot].requests += number
+            slots[slot].observe(number, number / 10)
+        elif event == "die":
+            ended.add({"counted": counted(slots[slot], 0)})
+            slots[slot] = Metrics()
+        else:
+            leaving.append(slots[slot])
+            slots[slot] = Metrics()
+        reports = [{"counted": counted(metrics, 0), **dict.fromkeys(PER_WORKER, 0)} for metrics in [*slots, *leaving]]
+        now = shown(*reports[:2], ended=ended, leaving=tuple(reports[2:]))
+        for name, count in before.items():
+            if "_total" in name or "_seconds_" in name:
+                assert now[name] >= count or abs(now[name] - count) < 1e-6
+        before = now
