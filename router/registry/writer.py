@@ -80,10 +80,13 @@ Changes: TypeAlias = list[Change]
 
 
 def field_of(route: str, address: str) -> str:
-    """The table's field of an endpoint. `route` as it comes from `route_key`. Neither part can hold a space."""
-    if not address or any(c <= " " or c == "\x7f" for c in address):
+    """The table's field of an endpoint: route and address with a space between, which neither can hold.
+
+    Raises InvalidRecord.
+    """
+    if not address or " " in address or not address.isprintable():
         raise InvalidRecord(f"address {address!r}: give host:port")
-    return f"{route} {address}"
+    return f"{route_key(route)} {address}"
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -240,7 +243,7 @@ class Lease:
         Returns the table's version after. What is registered already, equal, costs the routers nothing.
         Raises InvalidRecord (nothing was written), RegistryUnavailable (some of it may be; do it again).
         """
-        checked = [(field_of(route_key(route), record.address), record.to_json()) for route, record in entries]
+        checked = [(f"{route_key(route)} {record.address}", record.to_json()) for route, record in entries]
         with self._turn:
             return self._register(checked)
 
@@ -249,7 +252,7 @@ class Lease:
 
         Raises InvalidRecord, RegistryUnavailable.
         """
-        fields = [field_of(route_key(route), address) for route, address in entries]
+        fields = [field_of(route, address) for route, address in entries]
         with self._turn:
             return self._unregister(fields)
 
@@ -265,7 +268,7 @@ class Lease:
 
         Raises as `register` does.
         """
-        wanted = {field_of(route_key(route), record.address): record.to_json() for route, record in entries}
+        wanted = {f"{route_key(route)} {record.address}": record.to_json() for route, record in entries}
         with self._turn:
             # Adopted first, so that what a failover loses from here on shows at the next renewal.
             _, self._seq, version = self._renew(adopt=True)
