@@ -4,6 +4,9 @@ The route under load is the environment's MILLRACE_BENCH_HOST, else the bench's 
 of the host that they were given.
 """
 
+# mypy: allow-subclassing-any, allow-untyped-decorators
+# (Locust comes with an extra: types are checked where it is not installed, too.)
+
 from __future__ import annotations
 
 import os

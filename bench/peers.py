@@ -77,7 +77,7 @@ class ConfiguredProxy(Proxy):
         return "" if executable(self.name) else f"no {self.name} on PATH ({self.package})"
 
     def version(self) -> str:
-        return first_line(self.path, *self.version_arguments)
+        return first_line(self.path, *self.version_arguments).removeprefix(self.path).strip()
 
     @property
     def path(self) -> str:

@@ -69,8 +69,8 @@ def warnings(result: ScenarioResult) -> list[str]:
     told = []
     if idle := result.not_saturated():
         told.append(
-            f"below {SATURATED:.0%} of its core: {', '.join(idle)}. The load side was the limit: "
-            "CPU per request holds, requests per second is not capacity"
+            f"below {SATURATED:.0%} of its core: {', '.join(idle)}. The load side (or others on this "
+            "machine) was the limit: CPU per request holds, requests per second is not capacity"
         )
     if disturbed := result.disturbed():
         told.append(

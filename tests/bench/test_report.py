@@ -69,7 +69,7 @@ def test_a_proxy_that_was_not_busy_is_named() -> None:
     (warning,) = warnings(result(nginx=[ROUND], haproxy=[replace(ROUND, core_share=0.6)]))
     assert "haproxy" in warning
     assert "nginx" not in warning
-    assert "load side was the limit" in warning
+    assert "requests per second is not capacity" in warning
 
 
 def test_strangers_on_the_core_are_told() -> None:
