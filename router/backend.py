@@ -154,7 +154,7 @@ class BackendConnection(asyncio.Protocol):
                 exchange = self.exchange
                 if (
                     plan is not None
-                    and plan.content_length == len(body)
+                    and plan.body_length == len(body)
                     and exchange.request_complete  # type: ignore[union-attr]  # there is one in this state
                     and not exchange.line.is_head  # type: ignore[union-attr]
                 ):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from router.http1.fields import Line, our_line
 from router.http1.grammar import Limits, list_members
-from router.http1.request import Line, RequestFields, parse_fields
+from router.http1.request import RequestFields, parse_fields
 from router.http1.response import ResponseHead, parse_head
 from router.settings import Settings
 
@@ -52,6 +53,9 @@ _REPLACED: Final = frozenset(
 """Fields of requests that are the router's to set."""
 
 _REPEATABLE: Final = frozenset((b"idempotency-key", b"x-idempotency-key"))
+
+_CONNECTION_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""The options that are no field names worth looking for."""
 
 _H2C: Final = frozenset((b"h2c", b"h2"))
 """Upgrades that would be a way around the router: the field is dropped, the request goes on without it."""
@@ -141,7 +145,7 @@ class ForwardingRules:
         """As ``request_plan``, with Host replaced by the authority of the target (RFC 9112 section 3.2.2)."""
         fields = parse_fields(block, self._request_limits)
         fields.lines = [line for line in fields.lines if line.name != b"host"]
-        fields.lines.insert(0, Line(b"host", authority, b"Host: %b\r\n" % authority))
+        fields.lines.insert(0, our_line(b"Host", authority))
         fields.host = authority
         return self.plan_request(fields)
 
@@ -155,7 +159,16 @@ class ForwardingRules:
         plan.keep_alive = b"keep-alive" in fields.connection
         if self._force_https:
             plan.forwarded_proto = b"https"
-        kept = [line.raw for line in fields.lines if self._keep(plan, fields, line)]
+        dropped = {
+            name
+            for name in fields.connection - _CONNECTION_OPTIONS
+            if name not in NEVER_DROPPED and not name.startswith(_OUR_PREFIXES)
+        }
+        kept = [
+            line.raw
+            for line in fields.lines
+            if (not line.special or self._keep(plan, fields, line)) and line.name not in dropped
+        ]
         if plan.trailers:
             kept.append(b"TE: trailers\r\n")
         if plan.upgrade:
@@ -178,8 +191,6 @@ class ForwardingRules:
                 plan.trailers = b"trailers" in list_members(value)
             return False
         if name in _REPLACED:
-            return False
-        if name in fields.connection and name not in NEVER_DROPPED and not name.startswith(_OUR_PREFIXES):
             return False
         if name == b"x-forwarded-for":
             plan.forwarded_for = value if plan.forwarded_for is None else plan.forwarded_for + b", " + value
@@ -208,33 +219,44 @@ class ForwardingRules:
 class ResponsePlan:
     """All that a response head decides. ``head`` is status line and fields as an HTTP/1.1 client gets them."""
 
-    __slots__ = ("bodiless", "chunked", "content_length", "head", "plain", "reusable", "status")
+    __slots__ = (
+        "bodiless",
+        "body_length",
+        "chunked",
+        "content_length",
+        "has_date",
+        "has_request_id",
+        "head",
+        "plain",
+        "reusable",
+        "status",
+    )
 
     def __init__(self, response: ResponseHead) -> None:
         self.status = response.status
         self.bodiless = response.bodiless
         """No body whatever the fields say."""
         self.content_length = response.content_length
+        self.body_length = -1 if response.bodiless else response.content_length
+        """Bytes of the body where the head gives them, else -1."""
         self.chunked = response.chunked
         options = response.connection
         self.reusable = b"close" not in options and (response.minor == 1 or b"keep-alive" in options)
         """Whether the connection it came by takes another request afterwards, as far as its fields say."""
-        dropped = HOP_BY_HOP | (options - NEVER_DROPPED)
+        dropped = HOP_BY_HOP | (options - NEVER_DROPPED) if options else HOP_BY_HOP
         if response.status == 101:
             dropped = frozenset()
         elif response.status < 200 or response.status == 204:
             dropped |= {b"content-length", b"transfer-encoding"}
-        names = set()
-        kept = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)]
-        for line in response.lines:
-            if line.name in dropped:
-                continue
-            names.add(line.name)
-            kept.append(line.raw)
-        self.head = b"".join(kept)
+        kept = [line for line in response.lines if line.name not in dropped]
+        names = {line.name for line in kept if line.special}
+        status_line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+        self.head = status_line + b"".join([line.raw for line in kept])
         """Without the empty line at the end."""
-        self.plain = {b"date", b"x-vcap-request-id"} & names == {b"date"}
-        self.plain = self.plain and (self.bodiless or self.chunked or self.content_length >= 0)
+        self.has_date = b"date" in names
+        self.has_request_id = b"x-vcap-request-id" in names
+        delimited = self.bodiless or self.chunked or self.content_length >= 0
+        self.plain = self.has_date and not self.has_request_id and delimited
         """Needs nothing but the request id: what nearly every response is."""
 
     @property
@@ -242,11 +264,3 @@ class ResponsePlan:
         """``head`` for a client that cannot read chunks."""
         lines = self.head.splitlines(keepends=True)
         return b"".join(line for line in lines if not line.lower().startswith(b"transfer-encoding:"))
-
-    @property
-    def has_request_id(self) -> bool:
-        return b"\r\nx-vcap-request-id:" in self.head.lower()
-
-    @property
-    def has_date(self) -> bool:
-        return b"\r\ndate:" in self.head.lower()

@@ -2,8 +2,9 @@
 
 Theory of operation. The scanner is fed bytes as they arrive and says how many of them belong to this body. It keeps
 only a line that is not whole yet (bounded) and how much of a chunk is still to come, so its memory does not depend on
-the body. Passing on: the caller forwards exactly the bytes that were consumed. Taking apart: the caller gives a list
-that receives the data without its framing.
+the body. Passing on: the caller forwards exactly the bytes that were consumed; a line that is not whole yet is
+consumed only while it can still become a valid one, so that what was forwarded is always the beginning of a valid body.
+Taking apart: the caller gives a list that receives the data without its framing.
 
     SIZE --size line--> DATA --all bytes--> DATA_END --CRLF--> SIZE
     SIZE --size 0-----> TRAILER --empty line--> DONE
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from router.http1.grammar import FIELD_LINES, NEVER_IN_TRAILERS, BadMessage
+from router.http1.grammar import FIELD_LINES, NEVER_IN_TRAILERS, TOKEN, BadMessage
 
 SIZE, DATA, DATA_END, TRAILER, DONE = range(5)
 
@@ -25,6 +26,12 @@ MAX_OVERHEAD_RATIO: Final = 16
 """Extensions and sizes may outweigh data this many times, plus 16 KiB, before it counts as an attack."""
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_BEGINNINGS: Final = {
+    SIZE: re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?\r?|[ \t]*))?"),
+    DATA_END: re.compile(rb"\r?"),
+    TRAILER: re.compile(rb"(?:" + TOKEN + rb"(?::[^\x00-\x08\x0a-\x1f\x7f]*\r?)?|\r)?"),
+}
+"""What a line may look like while its LF has not come."""
 
 
 class ChunkScanner:
@@ -81,9 +88,10 @@ class ChunkScanner:
             self._tail += data[position:]
             if len(self._tail) > (MAX_TRAILER if self._state == TRAILER else MAX_SIZE_LINE):
                 raise BadMessage(self._status, "chunk-size line or trailer too long")
-            cr = self._tail.find(b"\r")
-            if 0 <= cr < len(self._tail) - 1:
-                raise BadMessage(self._status, "bare CR in chunked body")
+            if _BEGINNINGS[self._state].fullmatch(self._tail) is None:
+                raise BadMessage(self._status, "malformed chunk framing")
+            if self._state == TRAILER and b":" in self._tail:
+                self._check_trailer_name(self._tail)
             return None, len(data)
         line = data[position : lf + 1]
         if self._tail:
@@ -115,5 +123,8 @@ class ChunkScanner:
                 raise BadMessage(self._status, "trailers too long")
             if FIELD_LINES.fullmatch(line + b"\r\n") is None:
                 raise BadMessage(self._status, "malformed trailer field")
-            if line.partition(b":")[0].lower() in NEVER_IN_TRAILERS:
-                raise BadMessage(self._status, "trailer field that frames or routes a message")
+            self._check_trailer_name(line)
+
+    def _check_trailer_name(self, line: bytes) -> None:
+        if line.partition(b":")[0].lower() in NEVER_IN_TRAILERS:
+            raise BadMessage(self._status, "trailer field that frames or routes a message")

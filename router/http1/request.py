@@ -8,9 +8,10 @@ keep the results by those bytes.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
-from router.http1.grammar import FIELD_LINES, TOKEN, BadMessage, Limits, broken_line_end, content_length, is_host
+from router.http1.fields import Line, field_lines, our_line
+from router.http1.grammar import TOKEN, BadMessage, Limits, broken_line_end, content_length, is_host
 from router.http1.grammar import list_members as members
 
 _LINE: Final = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
@@ -94,15 +95,6 @@ def parse_line(line: bytes, limits: Limits) -> RequestLine:
     return RequestLine(method, target, version, ABSOLUTE, authority, route_path(rest if rest[:1] == b"/" else b"/"))
 
 
-class Line(NamedTuple):
-    """One field line: its name in lower case, its value without outer white space, the bytes as they came."""
-
-    name: bytes
-    value: bytes
-    raw: bytes
-    """With CRLF."""
-
-
 class RequestFields:
     """What the fields of one request say about framing and the connection, and all lines in order."""
 
@@ -124,62 +116,65 @@ def parse_fields(block: bytes, limits: Limits) -> RequestFields:
 
     Raises BadMessage: 400 malformed or ambiguous framing, 417 unknown expectation, 431 too many, 501 unknown coding.
     """
-    if FIELD_LINES.fullmatch(block) is None:
-        raise BadMessage(400, "malformed header field")
     fields = RequestFields()
-    raw_lines = block.split(b"\r\n")
-    del raw_lines[-1]
-    if len(raw_lines) > limits.fields:
+    lines = fields.lines = field_lines(block)
+    if len(lines) > limits.fields:
         raise BadMessage(431, f"more than {limits.fields} header fields")
-    for raw in raw_lines:
-        name, _, value = raw.partition(b":")
-        name = name.lower()
-        value = value.strip(b" \t")
-        if name == b"content-length":
-            _apply_content_length(fields, value)
-            continue
-        fields.lines.append(Line(name, value, raw + b"\r\n"))
-        if name in _FRAMING:
-            _apply(fields, name, value)
+    for line in [line for line in lines if line.special]:
+        take = _FRAMING.get(line.name)
+        if take is not None:
+            take(fields, line)
     if fields.chunked and fields.content_length >= 0:
         raise BadMessage(400, "both Content-Length and Transfer-Encoding")
     return fields
 
 
-_FRAMING: Final = frozenset((b"host", b"transfer-encoding", b"connection", b"expect"))
+def _take_host(fields: RequestFields, line: Line) -> None:
+    if fields.host is not None:
+        raise BadMessage(400, "more than one Host field")
+    if line.value and not is_host(line.value):
+        raise BadMessage(400, "malformed Host field")
+    fields.host = line.value
 
 
-def _apply_content_length(fields: RequestFields, value: bytes) -> None:
+def _take_content_length(fields: RequestFields, line: Line) -> None:
     """Equal repetitions become one line (RFC 9112 section 6.3)."""
-    length = content_length(value)
-    if fields.content_length < 0:
-        fields.content_length = length
-        fields.lines.append(Line(b"content-length", value, b"Content-Length: %d\r\n" % length))
-    elif fields.content_length != length:
+    length = content_length(line.value)
+    if fields.content_length not in (-1, length):
         raise BadMessage(400, "Content-Length fields that differ")
+    if fields.content_length >= 0 or not line.value.isdigit():
+        fields.lines = [other for other in fields.lines if other.name != b"content-length"]
+        fields.lines.append(our_line(b"Content-Length", b"%d" % length))
+    fields.content_length = length
 
 
-def _apply(fields: RequestFields, name: bytes, value: bytes) -> None:
-    if name == b"host":
-        if fields.host is not None:
-            raise BadMessage(400, "more than one Host field")
-        if value and not is_host(value):
-            raise BadMessage(400, "malformed Host field")
-        fields.host = value
-    elif name == b"transfer-encoding":
-        coding = value.lower()
-        if fields.chunked:
-            raise BadMessage(400, "more than one Transfer-Encoding")
-        if coding != b"chunked":
-            known = b"chunked" in members(coding) or not coding
-            raise BadMessage(400 if known else 501, "Transfer-Encoding other than chunked")
-        fields.chunked = True
-    elif name == b"connection":
-        fields.connection |= frozenset(members(value))
-    elif value.lower() == b"100-continue":
-        fields.expect_continue = True
-    else:
+def _take_transfer_encoding(fields: RequestFields, line: Line) -> None:
+    coding = line.value.lower()
+    if fields.chunked:
+        raise BadMessage(400, "more than one Transfer-Encoding")
+    if coding != b"chunked":
+        known = b"chunked" in members(coding) or not coding
+        raise BadMessage(400 if known else 501, "Transfer-Encoding other than chunked")
+    fields.chunked = True
+
+
+def _take_connection(fields: RequestFields, line: Line) -> None:
+    fields.connection |= frozenset(members(line.value))
+
+
+def _take_expect(fields: RequestFields, line: Line) -> None:
+    if line.value.lower() != b"100-continue":
         raise BadMessage(417, "Expect other than 100-continue")
+    fields.expect_continue = True
+
+
+_FRAMING: Final = {
+    b"host": _take_host,
+    b"content-length": _take_content_length,
+    b"transfer-encoding": _take_transfer_encoding,
+    b"connection": _take_connection,
+    b"expect": _take_expect,
+}
 
 
 def check_partial_head(data: bytes, limits: Limits) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from router.http1.grammar import FIELD_LINES, BadMessage, Limits, broken_line_end, content_length, list_members
-from router.http1.request import Line
+from router.http1.fields import Line, field_lines, our_line
+from router.http1.grammar import BadMessage, Limits, broken_line_end, content_length, list_members
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 
@@ -37,46 +37,39 @@ def parse_head(head: bytes, limits: Limits) -> ResponseHead:
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadMessage(502, "malformed status line")
-    if FIELD_LINES.fullmatch(block) is None:
-        raise BadMessage(502, "malformed header field")
     minor, status, reason = match.groups()
     response = ResponseHead(int(status), int(minor), reason or b"")
-    raw_lines = block.split(b"\r\n")
-    del raw_lines[-1]
-    if len(raw_lines) > limits.fields:
-        raise BadMessage(502, "too many response headers")
-    for raw in raw_lines:
-        name, _, value = raw.partition(b":")
-        name = name.lower()
-        value = value.strip(b" \t")
-        if name == b"content-length":
-            _apply_content_length(response, value)
-            continue
-        response.lines.append(Line(name, value, raw + b"\r\n"))
-        if name == b"transfer-encoding":
-            if response.chunked or value.lower() != b"chunked":
-                raise BadMessage(502, "Transfer-Encoding other than chunked")
-            if response.minor == 0:
-                raise BadMessage(502, "Transfer-Encoding in an HTTP/1.0 response")
-            response.chunked = True
-        elif name == b"connection":
-            response.connection |= frozenset(list_members(value))
+    try:
+        response.lines = field_lines(block)
+        if len(response.lines) > limits.fields:
+            raise BadMessage(502, "too many response headers")
+        for field in [field for field in response.lines if field.special]:
+            _take(response, field)
+    except BadMessage as bad:
+        raise BadMessage(502, bad.reason) from None
     if response.chunked and response.content_length >= 0:
         raise BadMessage(502, "both Content-Length and Transfer-Encoding")
     return response
 
 
-def _apply_content_length(response: ResponseHead, value: bytes) -> None:
-    """Equal repetitions become one line (RFC 9112 section 6.3)."""
-    try:
-        length = content_length(value)
-    except BadMessage as bad:
-        raise BadMessage(502, bad.reason) from None
-    if response.content_length < 0:
+def _take(response: ResponseHead, line: Line) -> None:
+    """What one line says of framing and connection (RFC 9112 sections 6.1, 6.3 and 9.3)."""
+    if line.name == b"content-length":
+        length = content_length(line.value)
+        if response.content_length not in (-1, length):
+            raise BadMessage(502, "Content-Length fields that differ")
+        if response.content_length >= 0 or not line.value.isdigit():
+            response.lines = [other for other in response.lines if other.name != b"content-length"]
+            response.lines.append(our_line(b"Content-Length", b"%d" % length))
         response.content_length = length
-        response.lines.append(Line(b"content-length", value, b"Content-Length: %d\r\n" % length))
-    elif response.content_length != length:
-        raise BadMessage(502, "Content-Length fields that differ")
+    elif line.name == b"transfer-encoding":
+        if response.chunked or line.value.lower() != b"chunked":
+            raise BadMessage(502, "Transfer-Encoding other than chunked")
+        if response.minor == 0:
+            raise BadMessage(502, "Transfer-Encoding in an HTTP/1.0 response")
+        response.chunked = True
+    elif line.name == b"connection":
+        response.connection |= frozenset(list_members(line.value))
 
 
 def check_partial_head(data: bytes, limits: Limits) -> None:
