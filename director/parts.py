@@ -95,8 +95,6 @@ class Parts:
     """All parts of one plan, in the order of their start."""
 
     plan: Plan
-    redis: str = ""
-    """URL of the registry in use."""
     running: list[Part] = field(default_factory=list)
 
     async def start(self, nursery: trio.Nursery, tell: Callable[[str], object]) -> None:
@@ -107,10 +105,10 @@ class Parts:
         """
         self.plan.logs.mkdir(mode=0o700, exist_ok=True)
         tell("Redis: starting")
-        await self._find_redis(nursery)
-        router = self._start_router()
+        redis = await self._find_redis(nursery)
+        router = self._start_router(redis)
         nursery.start_soon(_watch, router)
-        backend = self._start_backend()
+        backend = self._start_backend(redis)
         nursery.start_soon(_watch, backend)
         tell("router: reading the routes")
         await _ready(router, HttpCheck(LOOPBACK, self.plan.status_port, "/health", accept={200}))
@@ -130,37 +128,37 @@ class Parts:
         for part in self.running:
             await trio.to_thread.run_sync(part.child.kill)
 
-    async def _find_redis(self, nursery: trio.Nursery) -> None:
+    async def _find_redis(self, nursery: trio.Nursery) -> str:
+        """The URL of one that answers."""
         if self.plan.redis:
-            self.redis = self.plan.redis
-            with RegistryWriter(self.redis) as writer:
+            with RegistryWriter(self.plan.redis) as writer:
                 await trio.to_thread.run_sync(writer.version)
-            return
+            return self.plan.redis
         server = EmbeddedRedis(self.plan.data, log=self.plan.logs / "redis.log")
         await trio.to_thread.run_sync(server.start)
-        self.redis = server.url
         part = Part("Redis", server.url, server.server, server.stop)
         self.running.append(part)
         nursery.start_soon(_watch, part)
+        return server.url
 
-    def _start_router(self) -> Part:
+    def _start_router(self, redis: str) -> Part:
         config = self.plan.data / "router.yml"
         config.touch(mode=0o600)  # the Redis URL may hold a password
-        config.write_text(self.plan.router_settings(self.redis))
+        config.write_text(self.plan.router_settings(redis))
         child = Child([sys.executable, "-m", "router", "-c", str(config)], log=self.plan.logs / "router.log")
         address = f"http://{LOOPBACK}:{self.plan.port}\nhttp://{LOOPBACK}:{self.plan.status_port} (status)"
         part = Part("router", address, child, partial(_drain, child))
         self.running.append(part)
         return part
 
-    def _start_backend(self) -> Part:
+    def _start_backend(self, redis: str) -> Part:
         with socket.create_server((LOOPBACK, 0)) as listener:
             address = f"http://{LOOPBACK}:{listener.getsockname()[1]}\nroute {ROUTE}"
             command = [sys.executable, "-m", "director.sample_backend", "--route", ROUTE]
             child = Child(
                 [*command, "--lease", self.plan.lease, "--listen-fd", str(listener.fileno())],
                 log=self.plan.logs / "sample_backend.log",
-                environment={"MILLRACE_REDIS": self.redis},
+                environment={"MILLRACE_REDIS": redis},
                 keep_open=(listener.fileno(),),
             )
         part = Part("sample backend", address, child, partial(child.stop, _BACKEND_GRACE))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
@@ -25,7 +27,8 @@ from router.registry.connect import InvalidRedisUrl, redacted
 from router.registry.embedded import EmbeddedRedisError
 from router.registry.writer import RegistryUnavailable
 
-_PORT = click.IntRange(1, 65535)
+_DATA: Final = Path(".millrace")
+_PORT: Final = click.IntRange(1, 65535)
 
 
 @click.command()
@@ -34,7 +37,7 @@ _PORT = click.IntRange(1, 65535)
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".millrace"),
+    default=_DATA,
     show_default=True,
     help="Folder for the registry, the router's snapshot, and logs.",
 )
@@ -146,10 +149,20 @@ def _show(console: Console, parts: Parts) -> None:
     console.print(
         f"Try:\n"
         f"  curl http://{ROUTE}:{plan.port}/\n"
-        f"  millrace routes list --redis {redacted(parts.redis)}\n"
+        f"  {_list_routes(plan)}\n"
         f"  curl http://{LOOPBACK}:{plan.status_port}/metrics\n"
         f"Logs are in {plan.logs}. Ctrl-C stops everything.",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _list_routes(plan: Plan) -> str:
+    """The command that lists the routes, from the folder where this program was started."""
+    command = ["millrace", "routes", "list"]
+    if plan.redis:
+        command += ["--redis", redacted(plan.redis)]
+    elif plan.data != _DATA.absolute():
+        command += ["--data", str(plan.data)]
+    return shlex.join(command)

@@ -57,8 +57,12 @@ def sign(descriptor: int, pid: int) -> None:
     os.pwrite(descriptor, f"{pid}\n".encode(), 0)
 
 
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class Child:
-    """One running child process. Its output goes to a log file, begun anew."""
+    """One running child process. Its output goes to a log file, begun anew; its files only its owner may read."""
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class Child:
         keep_open: Sequence[int],
     ) -> None:
         try:
-            with self.log.open("wb") as log:
+            with open(self.log, "wb", opener=_open_private) as log:
                 process = subprocess.Popen(
                     arguments,
                     stdin=subprocess.DEVNULL,
@@ -103,6 +107,7 @@ class Child:
                     env=environment,
                     pass_fds=keep_open,
                     process_group=0,
+                    umask=0o077,
                 )
         except BaseException as error:  # it belongs to the thread that wanted a child
             born.set_exception(error)

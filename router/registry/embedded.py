@@ -85,8 +85,8 @@ class EmbeddedRedis:
     def start(self) -> None:
         """Returns once the server answers and has loaded its data.
 
-        Raises EmbeddedRedisError: no server program, the folder is in use or open to others, the data is from a newer
-        Redis, or the server ended or kept silent (with its last log lines).
+        Raises EmbeddedRedisError: no server program, the folder is in use, or others may write to it, the data is
+        from a newer Redis, or the server ended or kept silent (with its last log lines).
         """
         program = find_server()
         self._prepare_folder()
@@ -136,9 +136,9 @@ class EmbeddedRedis:
     def _prepare_folder(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.folder.stat()
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise EmbeddedRedisError(
-                f"{self.folder} is open to other users (mode {found.st_mode & 0o777:o}, owner {found.st_uid}): "
+                f"other users may write to {self.folder} (mode {found.st_mode & 0o777:o}, owner {found.st_uid}): "
                 f"make it yours alone with chmod 700, or choose another folder"
             )
 

@@ -26,6 +26,8 @@ DEFAULT_TTL: Final = 30.0
 DEFAULT_EXIT_TIMEOUT: Final = 5.0
 _FIRST_BACKOFF: Final = 0.1
 _LAST_BACKOFF: Final = 5.0
+_CHECKS_AT_ONCE: Final = 256
+"""Each takes a file descriptor, and running out of them would look like endpoints that fail."""
 
 EventKind = Literal[
     "healthy", "unhealthy", "registered", "unregistered", "replaced", "unavailable", "available", "released", "left"
@@ -53,6 +55,11 @@ class Target:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "routes", tuple(route_key(route) for route in self.routes))
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], str]:
+        """Its routes and its address: a registrar holds only one target of the same."""
+        return self.routes, self.record.address
 
     def __str__(self) -> str:
         return f"{self.record.address} for {', '.join(self.routes)}"
@@ -94,7 +101,8 @@ class Registrar:
         self._ttl = ttl
         self._exit_timeout = exit_timeout
         self._on_event = on_event
-        self._watches: list[_Watch] = []
+        self._watches: dict[tuple[tuple[str, ...], str], _Watch] = {}
+        self._check_slots = trio.CapacityLimiter(_CHECKS_AT_ONCE)
         self._nursery: trio.Nursery | None = None
         self._changed = trio.Event()
         self._leaving = trio.Event()
@@ -104,22 +112,19 @@ class Registrar:
 
     def add(self, target: Target) -> None:
         """Its check runs at once, and it is registered when that passes. Raises ValueError: it is here already."""
-        if any(watch.target == target for watch in self._watches):
+        if target.key in self._watches:
             raise ValueError(f"{target}: added twice")
-        watch = _Watch(target, HealthState(target.schedule))
-        self._watches.append(watch)
+        watch = self._watches[target.key] = _Watch(target, HealthState(target.schedule))
         if self._nursery:
             self._nursery.start_soon(self._watch, watch)
 
     def remove(self, target: Target) -> None:
         """Its check ends and it is unregistered. Raises ValueError: it is not here."""
-        for watch in self._watches:
-            if watch.target == target:
-                self._watches.remove(watch)
-                watch.scope.cancel()
-                self._changed.set()
-                return
-        raise ValueError(f"{target}: not here to be removed")
+        watch = self._watches.pop(target.key, None)
+        if not watch:
+            raise ValueError(f"{target}: not here to be removed")
+        watch.scope.cancel()
+        self._changed.set()
 
     async def run(self) -> None:
         """Checks and registers until cancelled; then everything leaves the registry, and the lease with it. Once."""
@@ -127,7 +132,7 @@ class Registrar:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._keep, last)
-            for watch in self._watches:
+            for watch in self._watches.values():
                 nursery.start_soon(self._watch, watch)
             try:
                 await trio.sleep_forever()
@@ -141,7 +146,8 @@ class Registrar:
         target, schedule = watch.target, watch.target.schedule
         with watch.scope:
             while True:
-                reason = await failure_of(target.check, schedule.timeout)
+                async with self._check_slots:
+                    reason = await failure_of(target.check, schedule.timeout)
                 changed = watch.state.observe(not reason)
                 healthy = watch.state.healthy
                 news = changed or bool(reason and not watch.settled)
@@ -192,12 +198,12 @@ class Registrar:
         """Makes the registry hold what is healthy now; whether that renewed the lease. Raises RegistryUnavailable."""
         wanted = {
             (route, watch.target.record.address): watch.target.record
-            for watch in self._watches
+            for watch in self._watches.values()
             if watch.state.healthy
             for route in watch.target.routes
         }
         # What an earlier run left may be healthy still: it is not removed before every target is settled.
-        if self._in_doubt and all(watch.settled for watch in self._watches):
+        if self._in_doubt and all(watch.settled for watch in self._watches.values()):
             await self._call(self._lease.replace, _entries(wanted))
             self._written = wanted
             self._in_doubt = False

@@ -130,10 +130,18 @@ def test_a_link_that_is_not_ours_is_refused(folder: Path) -> None:
         server.socket.parent.unlink()
 
 
-def test_a_folder_open_to_others_is_refused(folder: Path) -> None:
-    folder.chmod(0o755)
-    with pytest.raises(EmbeddedRedisError, match=r"open to other users \(mode 755.*chmod 700"):
+def test_a_folder_that_others_may_write_to_is_refused(folder: Path) -> None:
+    folder.chmod(0o775)
+    with pytest.raises(EmbeddedRedisError, match=r"other users may write to .* \(mode 775, .*chmod 700"):
         EmbeddedRedis(folder).start()
+
+
+def test_in_a_folder_that_others_may_look_into_nothing_can_be_read(folder: Path) -> None:
+    folder.chmod(0o755)
+    with EmbeddedRedis(folder) as server:
+        assert client(server).set("key", "value")
+        readable = [path for path in folder.rglob("*") if path.stat().st_mode & 0o077]
+        assert readable == []
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:

@@ -185,6 +185,37 @@ def test_the_same_target_twice_and_an_unknown_one_are_mistakes(writer: RegistryW
         registrar.remove(target(check, 2))
 
 
+def test_an_endpoint_may_have_another_check_for_another_route(writer: RegistryWriter) -> None:
+    async def main() -> None:
+        registrar = Registrar(writer, "mine")
+        registrar.add(target(Switch(True), 1, "a.example.com"))
+        registrar.add(target(Switch(False), 1, "b.example.com"))
+        async with running(registrar):
+            await until_table(writer, expected(1, route="a.example.com"))
+
+    trio.run(main)
+
+
+def test_many_checks_take_turns(writer: RegistryWriter) -> None:
+    at_once = [0, 0]
+
+    async def check() -> None:
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        await trio.sleep(0.01)
+        at_once[0] -= 1
+
+    async def main() -> None:
+        registrar = Registrar(writer, "mine")
+        for port in range(1, 1001):
+            registrar.add(target(check, port, schedule=Schedule(interval=30)))
+        async with running(registrar):
+            await until_table(writer, expected(*range(1, 1001)))
+
+    trio.run(main)
+    assert 1 < at_once[1] <= 256
+
+
 def test_a_bad_route_and_a_bad_ttl_are_refused_at_once(writer: RegistryWriter) -> None:
     with pytest.raises(InvalidRecord):
         target(Switch(), 1, "not a host")
