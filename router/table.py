@@ -133,9 +133,9 @@ class RouteTable:
             return
         if self._endpoints.get(endpoint.address) is endpoint:
             del self._endpoints[endpoint.address]
-        for connection in endpoint.idle or ():
+        idle, endpoint.idle = endpoint.idle, None  # taken first: a connection that closes leaves the list it is on
+        for connection in idle or ():
             connection.close()
-        endpoint.idle = None
 
     def remove(self, route: str, address: str) -> None:
         """Take an endpoint out of a route; unknown ones are no error."""
