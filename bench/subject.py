@@ -1,7 +1,7 @@
 """The router itself, as the bench runs it: one worker, no access log, its routes in a Redis of its own.
 
-The Redis runs on the load side's core and is no part of the router's cost. It must never be given what a user's router
-would not have: the configuration is the router's own, the routes are registered by the registry's own writer.
+The Redis runs on the load side's core and is no part of the router's cost. It must never be given what a peer is not,
+nor what a user's router would not have: the routes are registered by the registry's own writer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import yaml
 
 from bench.machine import pinned
-from bench.peers import Proxy, Site
+from bench.peers import IDLE_CONNECTIONS, Proxy, Site
 from bench.programs import Program, free_port
 from bench.proxied import status_of
 from bench.scenarios import HOST
@@ -60,7 +60,13 @@ def start_router(site: Site, redis_url: str, stack: ExitStack) -> Program:
     status_port = free_port()
     native = {"address": "127.0.0.1", "workers": 1, "redis": redis_url, "data": str(site.folder / "data")}
     status = {"host": "127.0.0.1", "port": status_port}
-    config.write_text(yaml.safe_dump({"port": site.port, "status": status, "millrace": native}))
+    settings = {
+        "port": site.port,
+        "status": status,
+        "max_idle_conns_per_host": IDLE_CONNECTIONS,
+        "millrace": native,
+    }
+    config.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "router", "-c", str(config)]
     program = stack.enter_context(Program("router", command, site.folder, site.cores.proxy))
     program.wait_until(lambda: status_of(status_port, path="/health") == 200, READY_SECONDS, "said that it is ready")
