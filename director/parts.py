@@ -28,6 +28,8 @@ LOOPBACK: Final = "127.0.0.1"
 ROUTE: Final = "hello.localhost"
 READY_SECONDS: Final = 30.0
 DRAIN_SECONDS: Final = 3
+_NOT_FROM_HERE: Final = {"PYTHONSAFEPATH": "1"}
+"""Python would look for ``router`` in the current folder first, where a project may well have one of its own."""
 _BACKEND_GRACE: Final = 10.0
 """The backend's own bounds together, and some more: leaving the registry, then finishing what is in flight."""
 _ROUTER_GRACE: Final = 2.0
@@ -145,7 +147,11 @@ class Parts:
         config = self.plan.data / "router.yml"
         config.touch(mode=0o600)  # the Redis URL may hold a password
         config.write_text(self.plan.router_settings(redis))
-        child = Child([sys.executable, "-m", "router", "-c", str(config)], log=self.plan.logs / "router.log")
+        child = Child(
+            [sys.executable, "-m", "router", "-c", str(config)],
+            log=self.plan.logs / "router.log",
+            environment=_NOT_FROM_HERE,
+        )
         address = f"http://{LOOPBACK}:{self.plan.port}\nhttp://{LOOPBACK}:{self.plan.status_port} (status)"
         part = Part("router", address, child, partial(_drain, child))
         self.running.append(part)
@@ -158,7 +164,7 @@ class Parts:
             child = Child(
                 [*command, "--lease", self.plan.lease, "--listen-fd", str(listener.fileno())],
                 log=self.plan.logs / "sample_backend.log",
-                environment={"MILLRACE_REDIS": redis},
+                environment={**_NOT_FROM_HERE, "MILLRACE_REDIS": redis},
                 keep_open=(listener.fileno(),),
             )
         part = Part("sample backend", address, child, partial(child.stop, _BACKEND_GRACE))

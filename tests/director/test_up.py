@@ -54,7 +54,9 @@ class Up:
         command = [MILLRACE, "up", "--data", data, "--port", str(self.port), "--status-port", str(self.status_port)]
         with tempfile.NamedTemporaryFile(prefix="up-", dir=data.parent, delete=False) as output:
             self._output = Path(output.name)
-            self.process = subprocess.Popen([*command, *options], stdout=output, stderr=output, env=environment)
+            self.process = subprocess.Popen(
+                [*command, *options], stdout=output, stderr=output, env=environment, cwd=data.parent
+            )
 
     @property
     def output(self) -> str:
@@ -126,7 +128,10 @@ def start(folder: Path) -> Iterator[Start]:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_one_command_serves_one_at_a_time_and_ctrl_c_leaves_nothing_behind(start: Start) -> None:
+def test_one_command_serves_one_at_a_time_and_ctrl_c_leaves_nothing_behind(start: Start, folder: Path) -> None:
+    for name in ("router", "director"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise SystemExit('the wrong package, from the current folder')")
     run = start()
     run.until_ready()
     status, page = run.get()
