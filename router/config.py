@@ -103,12 +103,6 @@ def size(text: str) -> int:
     return int(match[1]) * _MULTIPLES[match[2]]
 
 
-def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
-    """A settings dataclass again from what `dataclasses.asdict` made of it."""
-    hints = get_type_hints(kind)
-    return kind(**{k: from_plain(hints[k], v) if isinstance(v, dict) else v for k, v in plain.items()})
-
-
 def _compose(text: str, name: str) -> yaml.Node | None:
     try:
         _refuse_what_needs_no_place_here(text, name)

@@ -8,7 +8,7 @@ durations are seconds and sizes bytes. A setting of 0 means "no limit" only wher
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +187,9 @@ class Settings:
     """Status line and headers together."""
     max_response_headers: PositiveCount = 256
     """Header lines of a response."""
+
+
+def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
+    """A settings dataclass again from what `dataclasses.asdict` made of it."""
+    hints = get_type_hints(kind)
+    return kind(**{k: from_plain(hints[k], v) if isinstance(v, dict) else v for k, v in plain.items()})

@@ -27,14 +27,13 @@ import uvloop
 
 from router import logs
 from router.access_log import AccessLog
-from router.config import from_plain
 from router.control import Channel, Message
 from router.edge import Edge
 from router.metrics import Metrics
 from router.metrics_page import counted
 from router.registry.follower import Follower
 from router.routes_page import fragments
-from router.settings import Settings
+from router.settings import Settings, from_plain
 from router.table import RouteTable
 
 SNAPSHOT: Final = "routes.snapshot"

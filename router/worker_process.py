@@ -21,7 +21,7 @@ from typing import Final, Protocol, Self
 from router.control import BrokenChannel, Channel, Message
 from router.settings import Settings
 
-STOP_GRACE: Final = 3.0
+STOP_GRACE: Final = 2.0
 """How long a worker that was told to stop may take before it is killed, seconds."""
 
 _log = logging.getLogger("router.supervisor")

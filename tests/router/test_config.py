@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.config import ConfigError, duration_text, from_plain, load, parse, seconds, size, size_text
+from router.config import ConfigError, duration_text, load, parse, seconds, size, size_text
 from router.config_page import page
-from router.settings import Duration, Matching, Native, OneOf, Settings, Size, Whole
+from router.settings import Duration, Matching, Native, OneOf, Settings, Size, Whole, from_plain
 
 REDIS = "redis://127.0.0.1:6379/0"
 
