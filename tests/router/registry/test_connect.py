@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -13,7 +18,9 @@ from router.registry.connect import InvalidRedisUrl, Location, parse, pinned_con
 from router.registry.feed import Feed
 from router.registry.scripts import Keys
 from router.registry.writer import RegistryUnavailable, RegistryWriter
-from tests.router.registry.conftest import RedisServer
+from tests.router.registry.conftest import RedisServer, eventually, free_port, redis_binary
+from tests.router.registry.routers import Router
+from tests.router.registry.test_writer import endpoint
 
 
 @pytest.mark.parametrize(
@@ -138,9 +145,8 @@ def test_a_pinned_connection_that_was_closed_stays_closed(server: RedisServer) -
     asyncio.run(scenario())
 
 
-def test_a_wrong_password_is_named_as_such(start_redis: object) -> None:
-    assert callable(start_redis)
-    server: RedisServer = start_redis("--requirepass", SECRET, "--save", "")
+def test_a_wrong_password_is_named_as_such(start_redis: Callable[..., RedisServer]) -> None:
+    server = start_redis("--requirepass", SECRET, "--save", "")
     for login in ("", "u:wrong@", ":wrong@"):
         with RegistryWriter(server.url.replace("unix://", f"unix://{login}")) as writer:
             with pytest.raises(RegistryUnavailable, match="user name and password in the Redis URL") as refused:
@@ -161,3 +167,61 @@ def test_a_pinned_connection_selects_the_database(server: RedisServer) -> None:
             await connection.disconnect(nowait=True)
 
     assert b" db=3 " in asyncio.run(scenario())
+
+
+def test_the_documented_acl_is_enough(server: RedisServer) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "route-registry.md").read_text()
+    (rules,) = re.findall(r"An ACL user .* needs\n`(.*)`", document)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "edge", "reset", "on", f">{SECRET}", *rules.split())
+        url = server.url.replace("unix://", f"unix://edge:{SECRET}@")
+        try:
+            with RegistryWriter(url) as writer, Router(url) as router:
+                lease = writer.lease("cell", ttl=60)
+                lease.replace([("a.example.com", endpoint(1))])
+                eventually(lambda: router.routes() == {"a.example.com"})
+                writer.lease("short", ttl=1).register([("b.example.com", endpoint(1))])
+                eventually(lambda: router.follower.counters.pruned == 1)
+                assert len(writer.leases()) == len(list(writer.list())) == 1
+                lease.release()
+        finally:
+            client.execute_command("ACL", "DELUSER", "edge")
+
+
+@pytest.fixture
+def tls_redis(start_redis: Callable[..., RedisServer], folder: Path) -> RedisServer:
+    """A server that speaks TLS on its port, with a certificate of its own for 127.0.0.1."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is needed to make a certificate")
+    key, certificate = folder / "key.pem", folder / "ca.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        + [
+            "-subj",
+            "/CN=redis",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    if b"libssl" not in subprocess.run(["ldd", redis_binary()], capture_output=True, check=False).stdout:
+        pytest.skip("this redis-server speaks no TLS")
+    port = free_port()
+    tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    server = start_redis("--save", "", *tls, "--tls-auth-clients", "no", "--tls-ca-cert-file", str(certificate))
+    server.url = f"rediss://127.0.0.1:{port}?ca={certificate}"
+    return server
+
+
+def test_tls_with_a_private_authority(tls_redis: RedisServer) -> None:
+    with RegistryWriter(tls_redis.url) as writer, Router(tls_redis.url) as router:
+        writer.lease("cell", ttl=60).register([("a.example.com", endpoint(1))])
+        eventually(lambda: router.routes() == {"a.example.com"})
+    unknown = tls_redis.url.partition("?")[0]
+    with RegistryWriter(unknown) as writer, pytest.raises(RegistryUnavailable, match="certificate verify failed"):
+        writer.version()
