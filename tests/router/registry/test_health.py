@@ -11,14 +11,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 import trio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.registry.grpc_health import GrpcCheck
 from router.registry.health import (
     MAX_HEAD_BYTES,
     Check,
@@ -210,6 +214,39 @@ class TestHttps:
         with answering(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")) as port:
             reason = failure(HttpCheck("127.0.0.1", port, tls=ssl.create_default_context()))
         assert reason == f"127.0.0.1:{port}: TLS: wrong version number"
+
+
+class TestGrpcOverTls:
+    @pytest.fixture
+    def port(self, certificate: Path) -> Iterator[int]:
+        pem = certificate.read_bytes()
+        server = grpc.server(ThreadPoolExecutor(1))
+        servicer = health.HealthServicer()
+        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
+        server.start()
+        yield port
+        server.stop(None).wait(5)
+
+    def test_a_serving_server_passes(self, port: int, certificate: Path) -> None:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        trusting.set_alpn_protocols(["h2"])
+        assert failure(GrpcCheck("127.0.0.1", port, tls=trusting, server_name="app.internal")) == ""
+
+    def test_a_server_that_does_not_choose_http2_fails(self, certificate: Path) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        trusting.set_alpn_protocols(["h2"])
+
+        def greet(connection: socket.socket) -> None:
+            with context.wrap_socket(connection, server_side=True) as secure:
+                secure.recv(1)
+
+        with answering(greet) as port:
+            reason = failure(GrpcCheck("127.0.0.1", port, tls=trusting, server_name="app.internal"))
+        assert reason == f"127.0.0.1:{port}: the server does not speak HTTP/2 over TLS"
 
 
 class _Quiet(http.server.BaseHTTPRequestHandler):
