@@ -58,7 +58,7 @@ _CONNECTION_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 """The options that are no field names worth looking for."""
 
 _H2C: Final = frozenset((b"h2c", b"h2"))
-"""Upgrades that would be a way around the router: the field is dropped, the request goes on without it."""
+"""Upgrades that would be a way around the router: they leave the list, and the request goes on without them."""
 
 
 class RequestPlan:
@@ -123,6 +123,12 @@ def host_key(host: bytes) -> str:
     return name.decode("latin-1").lower()
 
 
+def _upgrades(value: bytes) -> bytes:
+    """The protocols of an Upgrade field that may be passed on (RFC 9110 section 7.8)."""
+    protocols = [protocol.strip(b" \t") for protocol in value.split(b",")]
+    return b", ".join(p for p in protocols if p and p.partition(b"/")[0].lower() not in _H2C)
+
+
 class ForwardingRules:
     """The settings' say in it: makes plans from field blocks and response heads."""
 
@@ -185,10 +191,10 @@ class ForwardingRules:
         """Whether a line is passed on as it came; notes in the plan what it says."""
         name, value = line.name, line.value
         if name in HOP_BY_HOP:
-            if name == b"upgrade" and b"upgrade" in fields.connection and value.lower() not in _H2C:
-                plan.upgrade = value
+            if name == b"upgrade" and b"upgrade" in fields.connection:
+                plan.upgrade = b", ".join(filter(None, (plan.upgrade, _upgrades(value))))
             elif name == b"te":
-                plan.trailers = b"trailers" in list_members(value)
+                plan.trailers = plan.trailers or b"trailers" in list_members(value)
             return False
         if name in _REPLACED:
             return False

@@ -15,6 +15,9 @@ TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 FIELD_LINES: Final = re.compile(rb"(?:" + TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 """Whole field lines and nothing else: no folding, no space before the colon, no control byte, no bare CR or LF."""
 
+MAX_HOST: Final = 255 + len(":65535")
+"""Bytes of a host name (RFC 1035 section 2.3.4) with its port: longer ones could only be meant to cost time."""
+
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
@@ -77,7 +80,7 @@ def content_length(value: bytes) -> int:
 
 def is_host(value: bytes) -> bool:
     """Whether the value is ``uri-host [":" port]`` (RFC 9110 section 7.2)."""
-    return _HOST.fullmatch(value) is not None
+    return len(value) <= MAX_HOST and _HOST.fullmatch(value) is not None
 
 
 def broken_line_end(data: bytes) -> bool:

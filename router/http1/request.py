@@ -116,10 +116,10 @@ def parse_fields(block: bytes, limits: Limits) -> RequestFields:
 
     Raises BadMessage: 400 malformed or ambiguous framing, 417 unknown expectation, 431 too many, 501 unknown coding.
     """
+    if block.count(b"\r\n") > limits.fields:
+        raise BadMessage(431, f"more than {limits.fields} header fields")
     fields = RequestFields()
     lines = fields.lines = field_lines(block)
-    if len(lines) > limits.fields:
-        raise BadMessage(431, f"more than {limits.fields} header fields")
     for line in [line for line in lines if line.special]:
         take = _FRAMING.get(line.name)
         if take is not None:
@@ -185,7 +185,7 @@ def check_partial_head(data: bytes, limits: Limits) -> None:
     if broken_line_end(data):
         raise BadMessage(400, "line end that is not CRLF")
     first, crlf, _ = data.partition(b"\r\n")
-    if not _LINE_BEGINNING.match(first):
+    if (_LINE.fullmatch(first) if crlf else _LINE_BEGINNING.match(first)) is None:
         raise BadMessage(400, "this does not look like HTTP/1.1")
     if not crlf and len(data) > limits.target + 64:
         raise BadMessage(414, f"request target longer than {limits.target} bytes")

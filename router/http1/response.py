@@ -37,12 +37,12 @@ def parse_head(head: bytes, limits: Limits) -> ResponseHead:
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadMessage(502, "malformed status line")
+    if block.count(b"\r\n") > limits.fields:
+        raise BadMessage(502, "too many response headers")
     minor, status, reason = match.groups()
     response = ResponseHead(int(status), int(minor), reason or b"")
     try:
         response.lines = field_lines(block)
-        if len(response.lines) > limits.fields:
-            raise BadMessage(502, "too many response headers")
         for field in [field for field in response.lines if field.special]:
             _take(response, field)
     except BadMessage as bad:
