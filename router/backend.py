@@ -220,7 +220,7 @@ class BackendConnection(asyncio.Protocol):
             self._left = left - have if left >= 0 else _UNTIL_CLOSE
             self._reusable = plan.reusable
             self._state = BODY
-            self.deadline = now + self.edge.progress_timeout
+            self._await_body(exchange, now)
             exchange.respond(plan, data, False, now)
 
     def _take_body(self, data: bytes) -> None:
@@ -242,11 +242,15 @@ class BackendConnection(asyncio.Protocol):
                 self._left -= used
             complete = not self._left
         if not complete:
-            self.deadline = now + self.edge.progress_timeout
+            self._await_body(exchange, now)
             exchange.more(data, False)
         else:
             self._release(self._reusable and used == len(data) and exchange.request_complete, now)
             exchange.more(data[:used], True)
+
+    def _await_body(self, exchange: Exchange, now: float) -> None:
+        edge = self.edge
+        self.deadline = min(now + edge.progress_timeout, exchange.started + edge.endpoint_timeout)
 
     def _upgrade(self, exchange: Exchange, plan: ResponsePlan, first: bytes) -> None:
         if not exchange.plan.upgrade:
@@ -263,14 +267,14 @@ class BackendConnection(asyncio.Protocol):
 
     def pause_response(self) -> None:
         """The client reads more slowly than we do."""
-        if self._state in (HEAD, BODY):
-            self.deadline = inf
+        if self.exchange is not None and self._state in (HEAD, BODY):
+            self.deadline = self.exchange.started + self.edge.endpoint_timeout
             self._reading_paused = True
             self.transport.pause_reading()
 
     def resume_response(self) -> None:
-        if self._reading_paused and self._state in (HEAD, BODY):
-            self.deadline = monotonic() + self.edge.progress_timeout
+        if self._reading_paused and self.exchange is not None:
+            self._await_body(self.exchange, monotonic())
             self._reading_paused = False
             self.transport.resume_reading()
 

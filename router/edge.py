@@ -73,7 +73,8 @@ class Edge:
         self.high_water = native.high_water_bytes
         self.retry_buffer = native.retry_buffer_bytes
         self.dial_timeout = settings.endpoint_dial_timeout
-        self.response_timeout = min(settings.endpoint_timeout or inf, native.response_header_timeout or inf)
+        self.endpoint_timeout = settings.endpoint_timeout or inf
+        self.response_timeout = min(self.endpoint_timeout, native.response_header_timeout or inf)
         self.progress_timeout = native.body_progress_timeout
         self.idle_timeout = settings.frontend_idle_timeout
         self.read_header_timeout = settings.read_header_timeout

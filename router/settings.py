@@ -126,8 +126,8 @@ class Native:
     """How much of a request body is held so that it can be sent again."""
     high_water_bytes: HeadBytes = 64 * 1024
     """Unsent bytes per connection at which the faster side is paused."""
-    response_header_timeout: Seconds = 0.0
-    """From the request's last byte to the response's first; 0 means endpoint_timeout alone bounds it."""
+    response_header_timeout: Seconds = 900.0
+    """From the sending of a request to its response's head; 0 means no limit of its own."""
     body_progress_timeout: PositiveSeconds = 60.0
     """The longest a started body, either way, may stand still."""
     backend_idle_timeout: Seconds = 90.0
@@ -163,9 +163,9 @@ class Settings:
     """X-Forwarded-Proto says how this router was reached, whatever the client claims."""
     disable_keep_alives: bool = False
     """A connection to a backend serves one request."""
-    max_idle_conns_per_host: Count = 100
-    """Unused connections kept per backend."""
-    endpoint_timeout: Seconds = 900.0
+    max_idle_conns_per_host: Count = 1024
+    """Unused connections kept per backend: as many as were in use at once, up to this."""
+    endpoint_timeout: Seconds = 0.0
     """The longest one attempt may take, response body included; 0 means no limit. Tunnels are exempt."""
     endpoint_dial_timeout: PositiveSeconds = 5.0
     """The longest the opening of a connection to a backend may take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -393,6 +394,21 @@ class TestAnswers:
             client = edge.connect()
             client.send(GET)
             assert client.message().status == 504
+
+    def test_a_response_that_takes_longer_than_an_attempt_may_is_cut(self) -> None:
+        def endless(wire: Wire) -> None:
+            wire.message()
+            wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                wire.send(b"1\r\nx\r\n")
+                time.sleep(0.01)
+
+        with running_edge(Settings(endpoint_timeout=0.3)) as edge, backend(endless) as app:
+            edge.register("app.test", app.port)
+            client = edge.connect()
+            client.send(GET)
+            assert client.head().status == 200
+            assert not client.read_to_end().endswith(b"0\r\n\r\n")
 
     @pytest.mark.parametrize(
         "garbage",
