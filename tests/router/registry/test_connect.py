@@ -194,9 +194,10 @@ def tls_redis(start_redis: Callable[..., RedisServer], folder: Path) -> RedisSer
     if shutil.which("openssl") is None:
         pytest.skip("openssl is needed to make a certificate")
     key, certificate = folder / "key.pem", folder / "ca.pem"
-    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=redis".split()
-    made = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*request, *made], check=True, capture_output=True)
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    named = ["-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*request, *named, *made], check=True, capture_output=True)
     if b"libssl" not in subprocess.run(["ldd", redis_binary()], capture_output=True, check=False).stdout:
         pytest.skip("this redis-server speaks no TLS")
     port = free_port()
