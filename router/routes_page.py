@@ -6,39 +6,30 @@ one fragment is one small piece of work. It must never change the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from typing import Any, Final
 
 import orjson
 
 from router.registry.records import EndpointRecord
+from router.table import RouteTable
 
 NO_TTL: Final = -1
 """An endpoint has no time to live of its own: its registrar's lease has."""
 
 
-class Routes(Protocol):
-    """What a route table must be able to say for this page."""
-
-    def routes(self) -> Iterable[str]:
-        """Route keys, ``host[/path]``."""
-
-    def records(self, route: str) -> Iterable[EndpointRecord]:
-        """The endpoints of a route; none where the route is gone or its pool is empty."""
-
-
-def fragments(table: Routes) -> Iterator[bytes]:
+def fragments(table: RouteTable) -> Iterator[bytes]:
     """Pieces of UTF-8 JSON; joined they are one object, route key to list of endpoints.
 
     The table may change between two pieces: every route that was there all the time is in the result, and no route is
     in it twice.
     """
     separator = b"{"
-    for route in list(table.routes()):
+    for route in table.routes():
         yield separator + orjson.dumps(route) + b":["
         separator = b",\n"
         comma = b""
-        for record in list(table.records(route)):
+        for record in table.records(route):
             yield comma + orjson.dumps(_endpoint(record))
             comma = b","
         yield b"]"

@@ -38,7 +38,7 @@ from router.table import RouteTable
 
 SNAPSHOT: Final = "routes.snapshot"
 """In the folder of the setting millrace.data."""
-FRAGMENTS_PER_PART: Final = 256
+FRAGMENTS_PER_PART: Final = 128
 """How much of GET /routes is made between two rounds of requests: well under a millisecond's work."""
 CLOSE_IDLE_EVERY: Final = 0.5
 """Seconds between two looks for connections that turned idle while draining."""
