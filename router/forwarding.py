@@ -7,6 +7,7 @@ sockets, and any wire can make them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from router.http1.fields import Line, our_line
@@ -53,9 +54,6 @@ _REPLACED: Final = frozenset(
 """Fields of requests that are the router's to set."""
 
 _REPEATABLE: Final = frozenset((b"idempotency-key", b"x-idempotency-key"))
-
-_CONNECTION_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
-"""The options that are no field names worth looking for."""
 
 _H2C: Final = frozenset((b"h2c", b"h2"))
 """Upgrades that would be a way around the router: they leave the list, and the request goes on without them."""
@@ -117,6 +115,7 @@ class RequestPlan:
         self.pool_version = -1
 
 
+@lru_cache(1024)
 def host_key(host: bytes) -> str:
     """Host without port, in lower case: what routes are matched with."""
     name = host if host[:1] == b"[" else host.partition(b":")[0]
@@ -161,20 +160,16 @@ class ForwardingRules:
         plan.content_length = fields.content_length
         plan.chunked = fields.chunked
         plan.expect_continue = fields.expect_continue
-        plan.close = b"close" in fields.connection
-        plan.keep_alive = b"keep-alive" in fields.connection
         if self._force_https:
             plan.forwarded_proto = b"https"
-        dropped = {
-            name
-            for name in fields.connection - _CONNECTION_OPTIONS
-            if name not in NEVER_DROPPED and not name.startswith(_OUR_PREFIXES)
-        }
-        kept = [
-            line.raw
-            for line in fields.lines
-            if (not line.special or self._keep(plan, fields, line)) and line.name not in dropped
-        ]
+        options = fields.connection
+        lines = fields.lines
+        if options:
+            plan.close = b"close" in options
+            plan.keep_alive = b"keep-alive" in options
+            dropped = {n for n in options if n not in NEVER_DROPPED and not n.startswith(_OUR_PREFIXES)}
+            lines = [line for line in lines if line.name not in dropped or line.name in HOP_BY_HOP]
+        kept = [line.raw for line in lines if not line.special or self._keep(plan, fields, line)]
         if plan.trailers:
             kept.append(b"TE: trailers\r\n")
         if plan.upgrade:
@@ -190,6 +185,8 @@ class ForwardingRules:
     def _keep(self, plan: RequestPlan, fields: RequestFields, line: Line) -> bool:
         """Whether a line is passed on as it came; notes in the plan what it says."""
         name, value = line.name, line.value
+        if name == b"host":
+            return True
         if name in HOP_BY_HOP:
             if name == b"upgrade" and b"upgrade" in fields.connection:
                 plan.upgrade = b", ".join(filter(None, (plan.upgrade, _upgrades(value))))

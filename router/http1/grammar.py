@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -80,7 +81,12 @@ def content_length(value: bytes) -> int:
 
 def is_host(value: bytes) -> bool:
     """Whether the value is ``uri-host [":" port]`` (RFC 9110 section 7.2)."""
-    return len(value) <= MAX_HOST and _HOST.fullmatch(value) is not None
+    return len(value) <= MAX_HOST and _is_host(value)
+
+
+@lru_cache(1024)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def broken_line_end(data: bytes) -> bool:

@@ -14,7 +14,11 @@ from router.http1.fields import Line, field_lines, our_line
 from router.http1.grammar import TOKEN, BadMessage, Limits, broken_line_end, content_length, is_host
 from router.http1.grammar import list_members as members
 
-_LINE: Final = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+_METHOD: Final = re.compile(TOKEN).fullmatch
+_TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x100) if byte != 0x7F)
+"""No space and no control byte. Bytes beyond ASCII are against RFC 3986, but pass: browsers of old send them."""
+_VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+_OTHER_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"(?i)([a-z][a-z0-9+.-]*)://([^/?#]*)([^#]*)")
 
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -58,15 +62,19 @@ def parse_line(line: bytes, limits: Limits) -> RequestLine:
 
     Raises BadMessage: 400 malformed, 414 target too long, 421 a scheme that this listener does not serve, 505 version.
     """
-    match = _LINE.fullmatch(line)
-    if match is None:
+    parts = line.split(b" ")
+    if len(parts) != 3:
         raise BadMessage(400, "malformed request line")
-    method, target, major, minor = match.groups()
-    if major != b"1" or minor > b"1":
-        raise BadMessage(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    method, target, protocol = parts
+    version = _VERSIONS.get(protocol)
+    if not target or target.translate(None, _TARGET_BYTES) or (method not in _IDEMPOTENT and not _METHOD(method)):
+        raise BadMessage(400, "malformed request line")
+    if version is None:
+        if _OTHER_VERSION.fullmatch(protocol):
+            raise BadMessage(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise BadMessage(400, "malformed request line")
     if len(target) > limits.target:
         raise BadMessage(414, f"request target longer than {limits.target} bytes")
-    version = int(minor)
     if method == b"CONNECT":
         host, _, port = target.rpartition(b":")
         if not host or not port.isdigit() or not is_host(target):
@@ -185,7 +193,9 @@ def check_partial_head(data: bytes, limits: Limits) -> None:
     if broken_line_end(data):
         raise BadMessage(400, "line end that is not CRLF")
     first, crlf, _ = data.partition(b"\r\n")
-    if (_LINE.fullmatch(first) if crlf else _LINE_BEGINNING.match(first)) is None:
+    if crlf:
+        parse_line(first, limits)
+    elif not _LINE_BEGINNING.match(first):
         raise BadMessage(400, "this does not look like HTTP/1.1")
     if not crlf and len(data) > limits.target + 64:
         raise BadMessage(414, f"request target longer than {limits.target} bytes")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from router.http1.fields import Line, field_lines, our_line
 from router.http1.grammar import BadMessage, Limits, broken_line_end, content_length, list_members
+
+MAX_STATUS_LINE: Final = 512
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 
@@ -34,13 +37,12 @@ class ResponseHead:
 def parse_head(head: bytes, limits: Limits) -> ResponseHead:
     """A whole head with its final empty line. Raises BadMessage (502) for what cannot be framed beyond doubt."""
     line, _, block = head[:-2].partition(b"\r\n")
-    match = _STATUS_LINE.fullmatch(line)
-    if match is None:
-        raise BadMessage(502, "malformed status line")
+    if len(line) > MAX_STATUS_LINE:
+        raise BadMessage(502, f"status line longer than {MAX_STATUS_LINE} bytes")
+    minor, status, reason = _status_line(line)
     if block.count(b"\r\n") > limits.fields:
         raise BadMessage(502, "too many response headers")
-    minor, status, reason = match.groups()
-    response = ResponseHead(int(status), int(minor), reason or b"")
+    response = ResponseHead(status, minor, reason)
     try:
         response.lines = field_lines(block)
         for field in [field for field in response.lines if field.special]:
@@ -50,6 +52,15 @@ def parse_head(head: bytes, limits: Limits) -> ResponseHead:
     if response.chunked and response.content_length >= 0:
         raise BadMessage(502, "both Content-Length and Transfer-Encoding")
     return response
+
+
+@lru_cache(256)
+def _status_line(line: bytes) -> tuple[int, int, bytes]:
+    """Minor version, status and reason. Raises BadMessage (502)."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise BadMessage(502, "malformed status line")
+    return int(match[1]), int(match[2]), match[3] or b""
 
 
 def _take(response: ResponseHead, line: Line) -> None:
