@@ -177,6 +177,7 @@ class Worker:
                 client, _ = self._listening.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 break
+            client.setblocking(False)
             await loop.connect_accepted_socket(self._edge.client, client)
         self._listening.close()
 

@@ -100,6 +100,21 @@ class TestADrain:
             assert router.said("gorouter-draining") == [{"wait_seconds": 0.5, "timeout_seconds": 20.0}]
             assert router.said("gorouter.stopped")[0]["took"] < 10
 
+    def test_lets_in_who_is_in_the_backlog_already(self, redis_url: str, app: SlowApp) -> None:
+        app.may_answer.set()
+        with running_router(redis_url, millrace=ONE) as router:
+            [worker] = router.until_healthy().workers
+            kill(worker, signal.SIGSTOP)
+            wires = [router.connect() for _ in range(16)]
+            for wire in wires:
+                wire.send(GET)
+            router.signal(signal.SIGUSR1)
+            router.until_said("gorouter.stopping")
+            kill(worker, signal.SIGCONT)
+            answers = [wire.message() for wire in wires]
+            assert [(answer.status, answer.get("connection")) for answer in answers] == [(200, b"close")] * 16
+            assert router.exit_code() == 0
+
     def test_cuts_off_what_lasts_longer_than_drain_timeout(self, redis_url: str, app: SlowApp) -> None:
         with running_router(redis_url, drain_timeout="200ms", millrace=ONE) as router:
             slow = asked(router.until_healthy(), app)
