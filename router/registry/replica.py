@@ -15,13 +15,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from router.registry.records import EndpointRecord, InvalidRecord, route_key
+from router.registry.records import EndpointRecord, InvalidRecord, is_route_key, route_key
 from router.registry.sink import RouteSink
 from router.registry.slices import sliced
 
 FREEZE_EVERY: Final = 10_000
+FREEZE_EVERY_WHEN_FILLING: Final = 1000
 """Entries taken in between two calls of gc.freeze(). A big table lives long and holds no cycles: walking it again and
-again would hold the loop for milliseconds and find nothing."""
+again would hold the loop for milliseconds and find nothing. While a whole table comes in there is next to nothing else
+to freeze with it, so that even the collector's young generations are kept from growing."""
 _COMPLAIN_EVERY: Final = 10.0
 _STEP: Final = 16
 _CHEAP_STEP: Final = 1000
@@ -35,7 +37,7 @@ def decoded(field: bytes, record: bytes) -> tuple[str, EndpointRecord]:
         route, _, address = field.decode("ascii").partition(" ")
     except UnicodeDecodeError:
         raise InvalidRecord("the field is not ASCII") from None
-    if route_key(route) != route:
+    if not is_route_key(route):
         raise InvalidRecord(f"route {route!r}: must be written {route_key(route)!r}")
     if b"\n" in record:
         raise InvalidRecord("record: holds a line break")
@@ -57,7 +59,7 @@ class Replica:
         """`clock` gives seconds, monotonic: the loop's time."""
         self._sink = sink
         self._clock = clock
-        self._since_freeze = 0
+        self._until_freeze = 0
         self._complained = float("-inf")
         self.entries: dict[bytes, bytes] = {}
         self.unconfirmed: dict[bytes, float] = {}
@@ -85,6 +87,7 @@ class Replica:
         async for part in sliced(entries, _STEP):
             for field, record in part:
                 self._put(field, record)
+            self._until_freeze = min(self._until_freeze, FREEZE_EVERY_WHEN_FILLING)
 
     async def become(self, table: dict[bytes, bytes], *, keep_until: float | None) -> None:
         """Holds what `table` holds; `table` is used up. New entries come before old ones leave.
@@ -96,9 +99,7 @@ class Replica:
         async for fields in sliced(self.entries, _CHEAP_STEP):
             gone.extend(field for field in fields if field not in table)
         # Used up as it goes: freeing a big table in one piece would hold the loop.
-        async for part in sliced(_drained(table), _STEP):
-            for field, record in part:
-                self._put(field, record)
+        await self.fill(_drained(table))
         async for fields in sliced(gone, _STEP):
             for field in fields:
                 if keep_until is not None:
@@ -132,10 +133,10 @@ class Replica:
         self.entries[field] = record
         self._sink.upsert(route, endpoint)
         self.applied += 1
-        self._since_freeze += 1
-        if self._since_freeze >= FREEZE_EVERY:
-            self._since_freeze = 0
+        if self._until_freeze <= 0:
+            self._until_freeze = FREEZE_EVERY
             gc.freeze()
+        self._until_freeze -= 1
 
     def _remove(self, field: bytes) -> None:
         self.unconfirmed.pop(field, None)
