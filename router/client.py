@@ -121,9 +121,9 @@ class ClientConnection(asyncio.Protocol):
             if not self._tail and len(data) <= REMEMBERED_BYTES:
                 text, _, rest = data.partition(b"\r\n")
                 edge = self.edge
-                plan = edge.common_plans.get(rest)
-                line = edge.common_lines.get(text)
-                if plan is not None and line is not None:
+                plan = edge.request_plans.get(rest)
+                line = edge.request_lines.get(text)
+                if plan is not None and line is not None and plan.common and line.common:
                     self._keep = True
                     self._minor = 1
                     self._state = BUSY
@@ -169,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
                     return
                 begun = False
                 line_text = data[:eol]
-                block = data[eol + 2 : end + 2]
+                block = data[eol + 2 : end + 4]
                 line = edge.request_lines.get(line_text) or edge.remember_line(line_text)
                 plan = edge.request_plans.get(block) or edge.remember_request(block)
                 self._minor = line.minor
@@ -210,7 +210,7 @@ class ClientConnection(asyncio.Protocol):
         if line.method == b"CONNECT" and (plan.chunked or plan.content_length > 0):
             raise BadMessage(400, "CONNECT with a body")
         if line.authority and line.authority != plan.host_field:
-            plan = self.edge.rules.request_plan_for(block, line.authority)
+            plan = self.edge.rules.request_plan_for(block[:-2], line.authority)
         return plan
 
     def _begin_body(self, plan: RequestPlan, data: bytes) -> tuple[bytes, bool]:

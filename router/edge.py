@@ -12,7 +12,7 @@ import os
 from email.utils import formatdate
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from router.access_log import AccessLog, Entry
 from router.answers import Answer
@@ -20,7 +20,7 @@ from router.backend import BackendConnection
 from router.client import ClientConnection
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
 from router.http1.grammar import BadMessage, Limits
-from router.http1.request import ORIGIN, RequestLine, parse_line
+from router.http1.request import RequestLine, parse_line
 from router.metrics import Metrics
 from router.settings import Settings
 from router.table import RouteTable
@@ -39,6 +39,8 @@ REMEMBERED: Final = 2048
 """How many request lines, field blocks and response heads are remembered; then each memory starts anew."""
 REMEMBERED_BYTES: Final = 2048
 """Longer ones are not remembered."""
+SEEN_ONCE: Final = 16 * 1024
+"""Of how many more it is known that they came once."""
 
 
 class Edge:
@@ -83,12 +85,9 @@ class Edge:
         self.failed_endpoint_seconds = native.failed_endpoint_seconds
         self.request_lines: dict[bytes, RequestLine] = {}
         self.request_plans: dict[bytes, RequestPlan] = {}
+        """By the field block with its empty line: by all that follows the request line, where there is no body."""
         self.response_plans: dict[bytes, ResponsePlan] = {}
-        self.common_lines: dict[bytes, RequestLine] = {}
-        """The remembered lines of HTTP/1.1 requests in origin form."""
-        self.common_plans: dict[bytes, RequestPlan] = {}
-        """The remembered plans of requests without a body that keep their connection, each by its field block with the
-        empty line after it: by all that follows the request line."""
+        self._seen_once: set[int] = set()
         self.id_fields: list[bytes] = []
         """X-Vcap-Request-Id lines that no request has yet."""
         self.start_field = b""
@@ -225,25 +224,15 @@ class Edge:
     def remember_line(self, text: bytes) -> RequestLine:
         """Parse a request line. Raises BadMessage."""
         line = parse_line(text, self.request_limits)
-        if len(text) <= REMEMBERED_BYTES:
-            if len(self.request_lines) >= REMEMBERED:
-                self.request_lines.clear()
-                self.common_lines.clear()
+        if self._worth_keeping(text, self.request_lines):
             self.request_lines[text] = line
-            if line.minor == 1 and line.form == ORIGIN:
-                self.common_lines[text] = line
         return line
 
     def remember_request(self, block: bytes) -> RequestPlan:
-        """Plan for a request's field block. Raises BadMessage."""
-        plan = self.rules.request_plan(block)
-        if len(block) <= REMEMBERED_BYTES:
-            if len(self.request_plans) >= REMEMBERED:
-                self.request_plans.clear()
-                self.common_plans.clear()
+        """Plan for a request's field block, given with its empty line. Raises BadMessage."""
+        plan = self.rules.request_plan(block[:-2])
+        if self._worth_keeping(block, self.request_plans):
             self.request_plans[block] = plan
-            if plan.host and not (plan.close or plan.chunked or plan.content_length > 0):
-                self.common_plans[block + b"\r\n"] = plan
         return plan
 
     def remember_response(self, head: bytes) -> ResponsePlan:
@@ -251,11 +240,24 @@ class Edge:
         if len(head) > self.response_limits.head:
             raise BadMessage(502, f"response head longer than {self.response_limits.head} bytes")
         plan = self.rules.response_plan(head + b"\r\n\r\n")
-        if len(head) <= REMEMBERED_BYTES:
-            if len(self.response_plans) >= REMEMBERED:
-                self.response_plans.clear()
+        if self._worth_keeping(head, self.response_plans):
             self.response_plans[head] = plan
         return plan
+
+    def _worth_keeping(self, text: bytes, kept: dict[bytes, Any]) -> bool:
+        """Whether to keep something under ``text``: what comes a second time is kept, the rest would only take room."""
+        if len(text) > REMEMBERED_BYTES:
+            return False
+        seen = self._seen_once
+        key = hash(text)
+        if key not in seen:
+            if len(seen) >= SEEN_ONCE:
+                seen.clear()
+            seen.add(key)
+            return False
+        if len(kept) >= REMEMBERED:
+            kept.clear()
+        return True
 
     def date_field(self) -> bytes:
         """The Date line, made once a second."""

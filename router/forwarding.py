@@ -65,6 +65,7 @@ class RequestPlan:
     __slots__ = (
         "chunked",
         "close",
+        "common",
         "content_length",
         "expect_continue",
         "fields",
@@ -106,6 +107,8 @@ class RequestPlan:
         self.needs_start = True
         self.repeatable = False
         """Has an idempotency key."""
+        self.common = False
+        """No body, a host, and the connection stays."""
         self.plain = False
         """Needs nothing but the connection's own forwarding lines and a start time: what nearly every request is."""
         self.referer: bytes | None = None
@@ -179,6 +182,7 @@ class ForwardingRules:
         if plan.forwarded_proto is not None:
             kept.append(b"X-Forwarded-Proto: %b\r\n" % plan.forwarded_proto)
         plan.fields = b"".join(kept)
+        plan.common = bool(plan.host) and not (plan.close or plan.chunked or plan.content_length > 0)
         plan.plain = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
         return plan
 

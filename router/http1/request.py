@@ -31,7 +31,7 @@ ORIGIN, ABSOLUTE, AUTHORITY, ASTERISK = range(4)
 class RequestLine:
     """``method SP target SP version``, checked. ``path`` is the target's path as a route key wants it."""
 
-    __slots__ = ("authority", "form", "idempotent", "is_head", "method", "minor", "path", "target", "wire")
+    __slots__ = ("authority", "common", "form", "idempotent", "is_head", "method", "minor", "path", "target", "wire")
 
     def __init__(self, method: bytes, target: bytes, minor: int, form: int, authority: bytes, path: str) -> None:
         self.method = method
@@ -44,6 +44,7 @@ class RequestLine:
         """Lower-cased, percent-encoded as on the wire, no query, no trailing slash: ``""`` or ``/a/b``."""
         self.idempotent = method in _IDEMPOTENT
         self.is_head = method == b"HEAD"
+        self.common = form == ORIGIN and minor == 1
         self.wire = b"%b %b HTTP/1.1\r\n" % (method, target)
         """The line as a backend gets it."""
 
