@@ -67,6 +67,7 @@ class Slot:
         self._settings = settings
         self._on_gone = on_gone
         self._successor: WorkerProcess | None = None
+        self._vacant = asyncio.Event()
         self._ending = False
 
     @property
@@ -82,36 +83,35 @@ class Slot:
         """Keep the slot filled until it is told to end."""
         backoff = Backoff()
         await self._fill()
-        while True:
-            worker, lived = self.current, 0.0
-            if worker is not None:
-                await worker.gone.wait()
-                lived = monotonic() - worker.started
-            if self._ending:
-                return
-            if worker is not self.current:
-                continue
+        while not self._ending:
+            await self._vacant.wait()
+            self._vacant.clear()
+            dead, lived = self.current, 0.0
+            if dead is not None:
+                lived = monotonic() - dead.started
             delay = backoff.after(lived)
-            if worker is not None:
-                died = {"slot": self.index, "pid": worker.pid, "how": worker.ending, "restart_in": delay}
+            if dead is not None:
+                died = {"slot": self.index, "pid": dead.pid, "how": dead.ending, "restart_in": delay}
                 _log.error("worker-died", extra={"data": died})
             await asyncio.sleep(delay)
-            if worker is self.current and not self._ending:
+            if dead is self.current and not self._ending:  # a roll may have been quicker
                 self.restarts += 1
                 await self._fill()
 
     async def _fill(self) -> None:
-        try:
-            self.current = await self._start(self._settings)
-        except OSError as error:
-            self.current = None
-            _log.error("worker-not-started", extra={"data": {"slot": self.index, "why": str(error)}})
-            return
-        if self._ending:
-            self.current.kill()
+        self.current = await self._start(self._settings)
+        if self.current is None:
+            self._vacant.set()
 
-    async def _start(self, settings: Settings) -> WorkerProcess:
-        return await WorkerProcess.start(self.index, self._sock, settings, self)
+    async def _start(self, settings: Settings) -> WorkerProcess | None:
+        try:
+            worker = await WorkerProcess.start(self.index, self._sock, settings, self)
+        except OSError as error:
+            _log.error("worker-not-started", extra={"data": {"slot": self.index, "why": str(error)}})
+            return None
+        if self._ending:
+            worker.kill()
+        return worker
 
     def worker_ready(self, _worker: WorkerProcess) -> None:
         self.filled.set()
@@ -119,17 +119,21 @@ class Slot:
     def worker_gone(self, worker: WorkerProcess) -> None:
         self.leaving.discard(worker)
         self._on_gone(worker)
+        if worker is self.current and not self._ending:
+            self._vacant.set()
 
     async def roll(self, settings: Settings) -> bool:
         """Replace the worker by one with ``settings``. False: that one died before it was ready; nothing changed."""
         successor = self._successor = await self._start(settings)
+        if successor is None:
+            return False
         self.leaving.add(successor)  # known, though not yet current: ending the slot must end it too
         while not await successor.ready_or_gone(SLOW_ROLL):
             waits = {"slot": self.index, "pid": successor.pid, "why": "its route table is not complete"}
             _log.warning("roll-waits", extra={"data": waits})
+        self._successor = None
         if successor.gone.is_set() or self._ending:
             return False
-        self._successor = None
         self.leaving.discard(successor)
         predecessor, self.current, self._settings = self.current, successor, settings
         if predecessor is not None and not predecessor.gone.is_set():

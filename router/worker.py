@@ -127,7 +127,9 @@ class Worker:
                     self._send_part(order["id"])
                 case "enough":
                     del self._dumps[order["id"]]
-                case "drain" if self._draining is None:
+                case "drain":
+                    if self._draining is not None:  # rolled first, and now the whole router drains: less patience
+                        self._draining.cancel()
                     self._draining = asyncio.create_task(self._drain(order["idle_grace"], order["longest"]))
                 case "stop":
                     return
@@ -170,6 +172,7 @@ class Worker:
         if self._server is None:
             return
         self._server.close()
+        self._server = None
         loop = asyncio.get_running_loop()
         self._listening.setblocking(False)
         while True:

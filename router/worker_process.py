@@ -71,13 +71,16 @@ class WorkerProcess:
     async def start(cls, slot: int, listening: socket.socket, settings: Settings, keeper: Keeper) -> Self:
         """A new process that serves ``listening``; it is not ready yet. Raises OSError: no process can be made."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undo:
+            undo.enter_context(ours)
             descriptors = (theirs.fileno(), listening.fileno())
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "router.worker", *map(str, descriptors), str(os.getpid())),
+                # -P: a folder that happens to hold a "router" of its own must not be taken for this package.
+                *(sys.executable, "-P", "-m", "router.worker", *map(str, descriptors), str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=descriptors,
             )
+            undo.pop_all()
         channel = await Channel.over(ours)
         channel.send({"do": "start", "slot": slot, "settings": dataclasses.asdict(settings)})
         return cls(slot, process, channel, keeper)

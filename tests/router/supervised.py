@@ -36,9 +36,11 @@ class Router:
             "millrace": {"address": "127.0.0.1", "workers": 2, "redis": redis_url, "data": str(folder / "data")},
         }
         self.configure(**settings)
-        how = ["-c", program] if program else ["-m", "router"]
+        how = ["-c", program] if program else ["-P", "-m", "router"]
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, *how, "-c", str(self.config)], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, *how, "-c", str(self.config)], stdout=log, stderr=log, cwd=folder
+            )
         wait_until(lambda: self.said("starting") or self.process.poll() is not None, "the router's start")
         assert self.process.poll() is None, self._log.read_text()
         place = self.said("starting")[0]

@@ -178,6 +178,24 @@ class TestARoll:
         assert after["millrace_requests_total"] == before["millrace_requests_total"]
         assert after["millrace_worker_restarts_total"] == before["millrace_worker_restarts_total"]
 
+    def test_a_crash_after_it_is_seen_though_the_old_worker_still_lingers(self, router: Router) -> None:
+        old = router.workers
+        held = [router.connect() for _ in range(16)]
+        for wire in held:
+            wire.send(GET)
+            assert wire.message().status == 200
+        roll(router)
+        died = len(router.said("worker-died"))
+        new = sorted(set(router.workers) - set(old))
+        for pid in new:
+            kill(pid)
+        router.until_said("worker-died", died + 2)
+        router.until_healthy()
+        assert router.get().status == 200
+        assert any(map(is_alive, old)), "connections to the old workers are still open"
+        for wire in held:
+            wire.close()
+
     def test_brings_new_settings_and_opens_a_rotated_log_anew(self, router: Router, log_file: Path) -> None:
         router.get()
         wait_until(lambda: log_file.exists() and "app.example.com" in log_file.read_text(), "a line in the log")

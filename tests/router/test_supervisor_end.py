@@ -115,6 +115,19 @@ class TestADrain:
             assert [(answer.status, answer.get("connection")) for answer in answers] == [(200, b"close")] * 16
             assert router.exit_code() == 0
 
+    def test_has_less_patience_with_idle_connections_than_a_roll(self, redis_url: str, app: SlowApp) -> None:
+        app.may_answer.set()
+        with running_router(redis_url, millrace=ONE) as router:
+            idle = router.until_healthy().connect()
+            idle.send(GET)
+            assert idle.message().status == 200
+            router.signal(signal.SIGHUP)
+            router.until_said("rolled")
+            assert len(router.workers) == 2, "the old worker keeps its idle connection"
+            router.signal(signal.SIGUSR1)
+            assert router.exit_code() == 0
+            assert idle.is_closed()
+
     def test_cuts_off_what_lasts_longer_than_drain_timeout(self, redis_url: str, app: SlowApp) -> None:
         with running_router(redis_url, drain_timeout="200ms", millrace=ONE) as router:
             slow = asked(router.until_healthy(), app)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from router.listening import CannotListen, open_sockets
 from router.registry.embedded import EmbeddedRedis
 from router.slot import FIRST_DELAY, LONGEST_DELAY, PROVEN, YOUNG, Backoff
-from tests.router.supervised import GET, kill, register, running_router
+from tests.router.supervised import GET, Router, kill, register, running_router
 from tests.router.wire import OK, answering, backend, wait_until
 
 
@@ -65,6 +65,16 @@ class TestReadiness:
             assert router.until_said("worker-stuck")[-1]["pid"] == stuck
             wait_until(lambda: router.workers not in ([], [stuck]))
             router.until_healthy()
+
+    def test_runs_in_a_folder_that_holds_a_router_of_its_own(self, folder: Path, redis: EmbeddedRedis) -> None:
+        redis.start()
+        (folder / "router").mkdir()
+        (folder / "router" / "__init__.py").write_text("raise SystemExit('not this one')")
+        router = Router(folder, redis.url, millrace={"workers": 1})
+        try:
+            router.until_healthy()
+        finally:
+            router.end()
 
 
 class TestWhatKeepsItFromStarting:
