@@ -22,7 +22,8 @@ MAX_PATH_SEGMENTS: Final = 32
 
 NO_PAIRS: Final[Mapping[str, str]] = MappingProxyType({})
 
-_HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+_LABEL = r"[a-z0-9_]+(?:-+[a-z0-9_]+)*"
+_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _PATH = re.compile(r"[!-\"$-.0->@-~/]*")
 _ROUTE_KEY = re.compile(_HOST.pattern + r"(?:/[!-\"$-.0->@\[-~/]*)?")
 _BACKEND_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
