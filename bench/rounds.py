@@ -123,7 +123,7 @@ class Bench:
             yield proxy.name, (program, site.port)
 
     def measure(self, program: Program, port: int, scenario: Scenario) -> Round:
-        """Warm up, load and meter one proxy once. Raises BenchError when nothing was answered."""
+        """Warm up, load and meter one proxy once. Raises BenchError: nothing was answered, or too little each time."""
         if self.effort.warm_up:
             self.generator.run(scenario, port, self.effort.warm_up, self.cores.load)
         core = self.cores.proxy
@@ -133,6 +133,10 @@ class Bench:
         used, busy = cpu_ns(program.pid) - cpu_before, core_busy_ns(core) - busy_before
         if not load.requests:
             raise BenchError(f"{program.name} answered nothing in the scenario {scenario.name}: errors {load.errors}")
+        if not load.failed and load.bytes < load.requests * scenario.response_bytes:
+            raise BenchError(
+                f"{program.name} sent {load.bytes} bytes in {load.requests} responses of {scenario.response_bytes} or more"
+            )
         return Round(
             requests_per_second=load.requests / load.seconds,
             p50_us=load.p50_us,

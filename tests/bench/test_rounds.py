@@ -71,3 +71,10 @@ def test_proxies_take_turns_and_one_that_fails_is_left_out_by_name() -> None:
         assert abs(seconds_of_core - each.core_share) < 0.02
         assert 0.02 < each.core_share < 1.1
         assert each.peak_rss_bytes >= each.peak_pss_bytes > 1 << 20
+
+
+def test_a_proxy_that_answers_something_else_is_left_out() -> None:
+    scenario = replace(SCENARIOS["small"], connections=1, response_bytes=10_000)
+    with session(Effort(rounds=1, seconds=1, warm_up=0)) as running:
+        result = running.compare(scenario, [Answering()], lambda _line: None)
+    assert "responses of 10000 or more" in result.failed["answering"]
