@@ -135,7 +135,8 @@ class Bench:
             raise BenchError(f"{program.name} answered nothing in the scenario {scenario.name}: errors {load.errors}")
         if not load.failed and load.bytes < load.requests * scenario.response_bytes:
             raise BenchError(
-                f"{program.name} sent {load.bytes} bytes in {load.requests} responses of {scenario.response_bytes} or more"
+                f"{program.name} sent {load.bytes} bytes in {load.requests} responses, each of which should have had "
+                f"{scenario.response_bytes} or more"
             )
         return Round(
             requests_per_second=load.requests / load.seconds,

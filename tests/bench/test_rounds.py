@@ -18,7 +18,8 @@ class Answering(Proxy):
     """Not a proxy at all: it answers by itself."""
 
     name = "answering"
-    prefix: tuple[str, ...] = ()
+    command: tuple[str, ...] = (sys.executable, "-m", "bench.backend")
+    program: Program
 
     def missing(self) -> str:
         return ""
@@ -27,31 +28,40 @@ class Answering(Proxy):
         return "1"
 
     def start(self, site: Site, stack: ExitStack) -> Program:
-        command = [*self.prefix, sys.executable, "-m", "bench.backend", str(site.port)]
-        program = stack.enter_context(Program(self.name, command, site.folder, site.cores.proxy))
-        program.wait_for_port(site.port)
-        return program
+        command = [*self.command, str(site.port)]
+        self.program = stack.enter_context(Program(self.name, command, site.folder, site.cores.proxy))
+        self.program.wait_for_port(site.port)
+        return self.program
 
 
 class Dying(Answering):
-    """Ends after a while."""
+    """Is killed before the second round."""
 
     name = "dying"
-    prefix = ("timeout", "1.5")
+
+    def progress(self, line: str) -> None:
+        if line.endswith("round 2 of 2, dying"):
+            self.program.kill()
 
 
 class Stillborn(Answering):
     """Ends at once."""
 
     name = "stillborn"
-    prefix = ("sh", "-c", "echo out of luck; exit 3")
+    command = ("sh", "-c", "echo out of luck; exit 3")
 
 
 def test_proxies_take_turns_and_one_that_fails_is_left_out_by_name() -> None:
     told: list[str] = []
+    dying = Dying()
+
+    def progress(line: str) -> None:
+        told.append(line)
+        dying.progress(line)
+
     scenario = replace(SCENARIOS["small"], connections=4)
     with session(Effort(rounds=2, seconds=1, warm_up=0)) as running:
-        result = running.compare(scenario, [Dying(), Stillborn(), Answering()], told.append)
+        result = running.compare(scenario, [dying, Stillborn(), Answering()], progress)
     assert [line.rpartition(": ")[2] for line in told] == [
         "round 1 of 2, dying",
         "round 1 of 2, answering",
@@ -61,7 +71,7 @@ def test_proxies_take_turns_and_one_that_fails_is_left_out_by_name() -> None:
     assert list(result.rounds) == ["answering"]
     assert "exited with code 3" in result.failed["stillborn"]
     assert "out of luck" in result.failed["stillborn"]
-    assert "(dying exited with code 124)" in result.failed["dying"]
+    assert "(dying was ended by SIGKILL)" in result.failed["dying"]
     assert document(result)["failed"] == result.failed
     assert all(any(name in warning for warning in warnings(result)) for name in ("dying", "stillborn"))
     for each in result.rounds["answering"]:
@@ -77,4 +87,4 @@ def test_a_proxy_that_answers_something_else_is_left_out() -> None:
     scenario = replace(SCENARIOS["small"], connections=1, response_bytes=10_000)
     with session(Effort(rounds=1, seconds=1, warm_up=0)) as running:
         result = running.compare(scenario, [Answering()], lambda _line: None)
-    assert "responses of 10000 or more" in result.failed["answering"]
+    assert "should have had 10000 or more" in result.failed["answering"]
