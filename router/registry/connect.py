@@ -303,6 +303,10 @@ async def pinned_connection(location: Location, key: str) -> AbstractConnection:
             host, port = location.hosts[0]
         options |= {"host": host, "port": port, "socket_keepalive": True}
         connection = SSLConnection(**options, **location.tls_options()) if location.tls else Connection(**options)
-    async with asyncio.timeout(SOCKET_TIMEOUT):
-        await connection.connect()  # type: ignore[no-untyped-call]
+    try:
+        async with asyncio.timeout(SOCKET_TIMEOUT):
+            await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
     return connection

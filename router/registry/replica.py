@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from typing import Final
 
 from router.registry.records import EndpointRecord, InvalidRecord, is_route_key, route_key
@@ -63,7 +64,7 @@ class Replica:
         self._complained = float("-inf")
         self.entries: dict[bytes, bytes] = {}
         self.unconfirmed: dict[bytes, float] = {}
-        """Fields that a lost table lacked, with the time when they leave."""
+        """Fields that a lost table lacked, with the time when they leave, which never falls from one to the next."""
         self.applied = 0
         """Entries that changed the sink."""
         self.skipped = 0
@@ -109,13 +110,14 @@ class Replica:
 
     def postpone(self, until: float) -> None:
         """Nothing unconfirmed leaves before then: nobody could confirm anything while Redis was away."""
-        for field in self.unconfirmed:
-            self.unconfirmed[field] = until
+        self.unconfirmed = dict.fromkeys(self.unconfirmed, until)
 
     async def expire(self) -> int:
         """Unconfirmed entries whose time is over leave. Returns how many did."""
         now = self._clock()
-        over = [field for field, until in self.unconfirmed.items() if until <= now]
+        # They stand in the order in which they were lost, and so of their times.
+        waiting = takewhile(lambda lost: lost[1] <= now, self.unconfirmed.items())
+        over = [field async for part in sliced(waiting, _CHEAP_STEP) for field, _ in part]
         async for fields in sliced(over, _STEP):
             for field in fields:
                 self._remove(field)

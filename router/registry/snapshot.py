@@ -8,6 +8,7 @@ is damaged is refused whole. Nothing here decides when to write or whom to trust
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import zlib
@@ -19,6 +20,7 @@ from router.registry.scripts import NO_VERSION, version_order
 from router.registry.slices import sliced
 
 FORMAT: Final = b"millrace-routes 1"
+_LEFT_OVER_SECONDS: Final = 600
 _LINES: Final = 200
 _COLLECTED: Final = 2000
 
@@ -62,7 +64,9 @@ async def save(path: Path, header: Header, chunks: Chunks) -> None:
     Disk I/O happens in threads; lines are put together on the loop in slices. Uses up `chunks`. Raises OSError.
     """
     await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+    # By process, because a worker that ends may still write when its successor begins.
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    await asyncio.to_thread(_remove_left_over, path)
     file = await asyncio.to_thread(_open_private, beside)
     try:
         head = header.line() + b"\n"
@@ -80,6 +84,14 @@ async def save(path: Path, header: Header, chunks: Chunks) -> None:
     finally:
         file.close()
         beside.unlink(missing_ok=True)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Half-written files of processes that were killed."""
+    for file in path.parent.glob(f"{path.name}.*.new"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime > _LEFT_OVER_SECONDS:
+                file.unlink()
 
 
 def _open_private(path: Path) -> BinaryIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_a_new_one_replaces_the_old(tmp_path: Path) -> None:
     written(tmp_path / "routes", entries(10))
     written(tmp_path / "routes", entries(3))
     assert len(load(tmp_path / "routes")[1]) == 3
+
+
+def test_what_killed_writers_left_behind_is_removed(tmp_path: Path) -> None:
+    old, new = tmp_path / "routes.1.new", tmp_path / "routes.2.new"
+    for file in (old, new):
+        file.touch()
+    os.utime(old, (0, 0))
+    written(tmp_path / "routes", entries(1))
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
