@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.control import Message
@@ -98,6 +98,7 @@ def test_connections_of_a_worker_that_leaves_count_until_it_is_gone() -> None:
     assert after["millrace_requests_total"] == 5
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["serve", "die", "roll"]), st.integers(0, 1), st.integers(0, 999))))
 def test_no_counter_ever_goes_backwards(events: list[tuple[str, int, int]]) -> None:
     ended, leaving = Totals(), list[Metrics]()
