@@ -23,6 +23,7 @@ class RouteTable:
         "_emptied",
         "_endpoints",
         "_pools",
+        "_superseded",
         "_wildcard_paths",
         "_wildcards",
         "empty_pool_timeout",
@@ -37,6 +38,8 @@ class RouteTable:
         self._pools: dict[str, Pool] = {}
         self._endpoints: dict[str, Endpoint] = {}
         """By address; where records differ, the one registered last."""
+        self._superseded: dict[str, list[Endpoint]] = {}
+        """By address: those registered before it with another record, as long as some route still has them."""
         self._deepest: dict[str, list[int]] = {}
         """For hosts that have routes with a path: how many of these routes have 1, 2, ... segments (index 0 unused)."""
         self._wildcards = 0
@@ -123,6 +126,8 @@ class RouteTable:
     def _endpoint(self, address: str, record: EndpointRecord) -> Endpoint:
         endpoint = self._endpoints.get(address)
         if endpoint is None or endpoint.record != record:
+            if endpoint is not None:
+                self._superseded.setdefault(address, []).append(endpoint)
             endpoint = self._endpoints[address] = Endpoint(address, record)
         endpoint.routes += 1
         return endpoint
@@ -131,11 +136,23 @@ class RouteTable:
         endpoint.routes -= 1
         if endpoint.routes:
             return
-        if self._endpoints.get(endpoint.address) is endpoint:
-            del self._endpoints[endpoint.address]
+        self._forget_endpoint(endpoint)
         idle, endpoint.idle = endpoint.idle, None  # taken first: a connection that closes leaves the list it is on
         for connection in idle or ():
             connection.close()
+
+    def _forget_endpoint(self, endpoint: Endpoint) -> None:
+        address = endpoint.address
+        superseded = self._superseded.get(address)
+        if superseded is None:
+            del self._endpoints[address]
+            return
+        if self._endpoints[address] is endpoint:
+            self._endpoints[address] = superseded.pop()
+        else:
+            superseded.remove(endpoint)
+        if not superseded:
+            del self._superseded[address]
 
     def remove(self, route: str, address: str) -> None:
         """Take an endpoint out of a route; unknown ones are no error."""
