@@ -3,7 +3,8 @@
     {"log_level":1,"timestamp":"2025-01-01T10:00:00.000000000Z","message":"...","source":"millrace.supervisor","data":{}}
 
 Figures and names belong in ``data`` (`logger.info("worker-died", extra={"data": {...}})`), so that a message is always
-the same few words and can be searched for. Nothing on the hot path logs here: the access log is `router.access_log`.
+the same few words and can be searched for; events that Gorouter logs too keep Gorouter's words. Nothing on the hot
+path logs here: the access log is `router.access_log`.
 """
 
 from __future__ import annotations

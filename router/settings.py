@@ -63,7 +63,7 @@ class Status:
     host: str = "127.0.0.1"
     """Where the status port listens."""
     port: Port = 8082
-    """0 lets the system choose one; the log line ``router.started`` names it."""
+    """0 lets the system choose one; the log line ``starting`` names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Settings:
     """The whole file."""
 
     port: Port = 8081
-    """The traffic port. 0 lets the system choose one; the log line ``router.started`` names it."""
+    """The traffic port. 0 lets the system choose one; the log line ``starting`` names it."""
     status: Status = field(default_factory=Status)
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
     logging: Logging = field(default_factory=Logging)

@@ -26,6 +26,7 @@ import uvloop
 from router import access_log, logs, metrics_page
 from router.config import ConfigError, load
 from router.listening import CannotListen, open_sockets, raise_file_limit
+from router.registry.connect import InvalidRedisUrl, parse
 from router.settings import Settings
 from router.slot import Slot
 from router.status import NoWorker, StatusPort
@@ -249,6 +250,10 @@ def check(settings: Settings) -> None:
                 "(`millrace up` brings one along)"
             ]
         )
+    try:
+        parse(settings.millrace.redis)
+    except InvalidRedisUrl as error:
+        raise ConfigError([f"millrace.redis: {error}"]) from None
 
 
 def _check_folder_and_log(settings: Settings) -> None:

@@ -29,6 +29,7 @@ from router import logs
 from router.access_log import AccessLog
 from router.control import Channel, Message
 from router.edge import Edge
+from router.listening import BACKLOG
 from router.metrics import Metrics
 from router.metrics_page import counted
 from router.registry.follower import Follower
@@ -53,13 +54,12 @@ _log = logging.getLogger("router.worker")
 
 
 class Worker:
-    """What lives in the process. ``run`` is its whole life; the return value is the exit code."""
+    """What lives in the process. ``run`` is its whole life."""
 
     def __init__(self, channel: Channel, listening: socket.socket, slot: int, settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         self._channel = channel
         self._listening = listening
-        self._settings = settings
         self._table = RouteTable(settings.empty_pool_timeout)
         self._metrics = Metrics()
         self._access_log = AccessLog.from_settings(settings)
@@ -78,16 +78,12 @@ class Worker:
         self._draining: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
 
-    async def run(self) -> int:
-        """Serves until the supervisor says stop, a drain is done, or the supervisor is gone."""
+    async def run(self) -> None:
+        """Serves until the supervisor says stop, a drain is done, or the supervisor is gone. Raises what went wrong."""
         work = asyncio.create_task(self._follow_and_serve())
         obey = asyncio.create_task(self._obey())
         drained = asyncio.create_task(self._drained.wait())
-        await asyncio.wait((work, obey, drained), return_when=asyncio.FIRST_COMPLETED)
-        code = 0
-        if work.done():
-            _log.error("worker-failed", exc_info=work.exception())
-            code = 1
+        done, _ = await asyncio.wait((work, obey, drained), return_when=asyncio.FIRST_COMPLETED)
         if self._server is not None:
             self._server.close()
         self._edge.abort()
@@ -101,7 +97,8 @@ class Worker:
         with contextlib.suppress(TimeoutError, ConnectionError):  # a supervisor that is gone needs no last figures
             async with asyncio.timeout(1.0):
                 await self._channel.close()
-        return code
+        for finished in done:
+            finished.result()
 
     async def _follow_and_serve(self) -> None:
         await asyncio.gather(self._follower.run(), self._serve_when_caught_up())
@@ -111,7 +108,7 @@ class Worker:
         _settle_memory()
         self._edge.start()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._edge.client, sock=self._listening.dup(), backlog=4096)
+        self._server = await loop.create_server(self._edge.client, sock=self._listening.dup(), backlog=BACKLOG)
         self._channel.send({"say": "ready"})
         _log.info("worker-ready", extra={"data": {"routes": len(self._table)}})
 
@@ -249,7 +246,12 @@ async def _live(control: int, listening: int) -> int:
         return 0
     settings: Settings = from_plain(Settings, start["settings"])
     logs.to_stdout(settings.logging.level, worker=start["slot"])
-    return await Worker(channel, socket.socket(fileno=listening), start["slot"], settings).run()
+    try:
+        await Worker(channel, socket.socket(fileno=listening), start["slot"], settings).run()
+    except Exception:
+        _log.exception("worker-failed")
+        return 1
+    return 0
 
 
 def main(control: int, listening: int, supervisor: int) -> int:

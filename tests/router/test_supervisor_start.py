@@ -66,6 +66,22 @@ class TestReadiness:
             wait_until(lambda: router.workers not in ([], [stuck]))
             router.until_healthy()
 
+    def test_a_worker_that_cannot_start_says_why_and_is_tried_again(self, folder: Path, redis: EmbeddedRedis) -> None:
+        redis.start()
+        program = (
+            "from router import supervisor; supervisor._check_folder_and_log = lambda settings: None\n"
+            "from router.command import router; router()"
+        )
+        log = {"file": str(folder / "logs" / "access.log")}
+        with running_router(redis.url, program=program, access_log=log, millrace={"workers": 1}) as router:
+            why = router.until_said("worker-failed")[0]["trace"]
+            assert f"CannotLog: access_log.file {folder}/logs/access.log: No such file or directory" in why
+            died = router.until_said("worker-died", 2)
+            assert [death["how"] for death in died[:2]] == ["exit code 1"] * 2
+            assert [death["restart_in"] for death in died[:2]] == [0.0, 0.1]
+            (folder / "logs").mkdir()
+            router.until_healthy()
+
     def test_runs_in_a_folder_that_holds_a_router_of_its_own(self, folder: Path, redis: EmbeddedRedis) -> None:
         redis.start()
         (folder / "router").mkdir()
@@ -123,6 +139,9 @@ class TestWhatKeepsItFromStarting:
         assert self.run(folder, "port: 0").startswith(
             "millrace.redis is not set: it says where the route registry lives"
         )
+
+    def test_a_registry_url_that_leads_nowhere(self, folder: Path) -> None:
+        assert self.run(folder, "millrace: {redis: 'redis+sentinel://h:1'}").startswith("millrace.redis: ")
 
     def test_a_bad_file(self, folder: Path) -> None:
         assert self.run(folder, "port: x").endswith(
