@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from router.registry.records import EndpointRecord
 from router.registry.scripts import REGISTER, UNREGISTER, Keys
@@ -288,8 +289,7 @@ def test_a_redis_that_is_not_there_yet_is_waited_for(start_redis: StartRedis, ca
     server = start_redis("--save", "", "--requirepass", "secret", port=free_port())
     with Router(server.url) as router:
         eventually(lambda: "user name and password in the Redis URL" in caplog.text)
-        with server.client() as client:
-            client.execute_command("AUTH", "secret")
+        with redis.Redis(port=server.port, password="secret", protocol=2) as client:
             client.config_set("requirepass", "")
             client.replicaof("127.0.0.1", str(master.port))
             eventually(lambda: "this Redis is a replica" in caplog.text)

@@ -52,7 +52,7 @@ def eventually_true(work: Callable[[], bool], within: float = 20.0) -> None:
 def trio(start_redis: StartRedis, folder: Path) -> Iterator[Trio]:
     at_once = ("--save", "", "--repl-diskless-sync-delay", "0")
     master = start_redis(*at_once, port=free_port())
-    replica = start_redis(*at_once, "--replicaof", f"127.0.0.1 {master.port}", port=free_port())
+    replica = start_redis(*at_once, "--replicaof", "127.0.0.1", str(master.port), port=free_port())
     port = free_port()
     configuration = folder / "sentinel.conf"
     configuration.write_text(
