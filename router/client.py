@@ -25,6 +25,7 @@ from router.exchange import Exchange
 from router.forwarding import RequestPlan, ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
+from router.http1.recode import FromChunks, Recoder, ToChunks
 from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
 from router.tunnel import Tunnel
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from router.edge import Edge
 
 READY, BUSY, TUNNEL, LINGER = range(4)
-
-AS_IT_COMES, TO_CHUNKS, FROM_CHUNKS = range(3)
-"""How a response body is recoded for this client."""
 
 REMEMBERED_BYTES: Final = 4096
 """Up to this many bytes, what has arrived is looked up among the heads that came before."""
@@ -50,13 +48,12 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left",
-        "_coding",
-        "_decoder",
         "_exchange",
         "_keep",
         "_minor",
         "_parsing",
         "_received",
+        "_recoder",
         "_scanner",
         "_stalled_at",
         "_state",
@@ -93,8 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self._received = 0
         self._body_left = 0
         self._scanner: ChunkScanner | None = None
-        self._coding = AS_IT_COMES
-        self._decoder: ChunkScanner | None = None
+        self._recoder: Recoder | None = None
         self._write_paused = False
         self._stalled_at = -1
         self._tunnel: Tunnel | None = None
@@ -302,7 +298,7 @@ class ClientConnection(asyncio.Protocol):
         if plan.plain and self._keep and self._minor and exchange.request_complete and not self.edge.draining:
             self.transport.write(b"".join((plan.head, exchange.id_field, b"\r\n", body)))
             if not complete:
-                self._coding = AS_IT_COMES
+                self._recoder = None
             elif self._tail or self._parsing or self._write_paused:
                 self._over()
             else:
@@ -316,31 +312,23 @@ class ClientConnection(asyncio.Protocol):
         """Responses whose framing, connection or fields are not the common ones (RFC 9112 sections 6.1, 6.3, 9.6)."""
         keep = self._keep and not self.edge.draining and (exchange.request_complete or not complete)
         head = plan.head
-        coding = AS_IT_COMES
         framing = b""
+        self._recoder = None
         if not (plan.bodiless or exchange.line.is_head):
             if plan.chunked and not self._minor:
-                coding = FROM_CHUNKS
-                self._decoder = ChunkScanner(502)
                 head = plan.head_without_coding
+                self._recoder = FromChunks()
                 keep = False
             elif not plan.chunked and plan.content_length < 0:
                 if self._minor:
-                    coding = TO_CHUNKS
                     framing = b"Transfer-Encoding: chunked\r\n"
+                    self._recoder = ToChunks()
                 else:
                     keep = False
-        self._coding = coding
         self._keep = keep
-        parts = [
-            head,
-            framing,
-            b"" if plan.has_date else self.edge.date_field(),
-            b"" if plan.has_request_id else exchange.id_field,
-            self._connection_field(),
-            b"\r\n",
-        ]
-        self.transport.write(b"".join(parts))
+        date = b"" if plan.has_date else self.edge.date_field()
+        request_id = b"" if plan.has_request_id else exchange.id_field
+        self.transport.write(b"".join((head, framing, date, request_id, self._connection_field(), b"\r\n")))
         if body or complete:
             self.send_body(body, complete)
 
@@ -350,16 +338,9 @@ class ClientConnection(asyncio.Protocol):
         return b"" if self._minor else b"Connection: keep-alive\r\n"
 
     def send_body(self, data: bytes, complete: bool) -> None:
-        if self._coding == AS_IT_COMES:
-            if data:
-                self.transport.write(data)
-        elif self._coding == TO_CHUNKS:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            self.transport.write(chunk + b"0\r\n\r\n" if complete else chunk)
-        elif self._decoder is not None:
-            out: list[bytes] = []
-            self._decoder.feed(data, out)
-            self.transport.write(b"".join(out))
+        if self._recoder is not None:
+            data = self._recoder.recode(data, complete)
+        self.transport.write(data)
         if complete:
             self._over()
 

@@ -13,7 +13,7 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Message, Ping, Pong, Request, TextMessage
 
-from tests.router.wire import OK, RunningEdge, Wire, answering, backend, running_edge
+from tests.router.wire import OK, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on PATH")
 
@@ -145,4 +145,4 @@ def test_a_websocket_conversation(edge: RunningEdge) -> None:
         assert "".join(heard) == "HELLO " * 20_000
         assert next(event for event in answered if isinstance(event, CloseConnection)).code == 1000
         link.close()
-    assert edge.metrics.statuses[101] == 1
+    wait_until(lambda: edge.metrics.statuses[101] == 1)
