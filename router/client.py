@@ -19,7 +19,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router import answers
+from router import answers, log_entry
 from router.answers import Answer, malformed
 from router.exchange import Exchange
 from router.forwarding import RequestPlan, ResponsePlan
@@ -281,7 +281,8 @@ class ClientConnection(asyncio.Protocol):
         self.edge.metrics.rejected_requests += 1
         answer = malformed(bad.status, bad.reason)
         self.edge.metrics.observe(answer.status, 0.0)
-        self.edge.log_refusal(self.address, answer)
+        if self.edge.access_log is not None:
+            self.edge.access_log.write(log_entry.of_refusal(self.address, answer))
         self._refuse(answer)
 
     def _refuse(self, answer: Answer) -> None:

@@ -14,8 +14,7 @@ from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
-from router.access_log import AccessLog, Entry
-from router.answers import Answer
+from router.access_log import AccessLog
 from router.backend import BackendConnection
 from router.client import ClientConnection
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
@@ -266,71 +265,6 @@ class Edge:
             self._date_second = second
             self._date_field = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._date_field
-
-    # The access log ---------------------------------------------------------------------------------------------
-
-    def log(self, exchange: Exchange, took: float) -> None:
-        """One line for an exchange that is over."""
-        assert self.access_log is not None
-        plan = exchange.plan
-        client = exchange.client
-        endpoint = exchange.endpoint
-        record = endpoint.record if endpoint is not None else None
-        before = plan.forwarded_for + b", " if plan.forwarded_for else b""
-        self.access_log.write(
-            Entry(
-                host=plan.host_field or b"",
-                started=time() - took,
-                method=exchange.line.method,
-                target=exchange.line.target,
-                version=b"HTTP/1.%d" % exchange.line.minor,
-                status=exchange.status,
-                request_bytes=exchange.request_bytes,
-                response_bytes=exchange.response_bytes,
-                referer=plan.referer,
-                user_agent=plan.user_agent,
-                client=client.address.encode(),
-                backend=endpoint.address.encode() if endpoint is not None else b"",
-                x_forwarded_for=before + client.ip,
-                x_forwarded_proto=plan.forwarded_proto or client.scheme,
-                vcap_request_id=exchange.request_id,
-                response_time=took,
-                gorouter_time=exchange.sent_at - exchange.started if exchange.sent_at else 0.0,
-                app_id=record.app.encode() if record is not None else b"",
-                app_index=record.private_instance_index.encode() if record is not None else b"",
-                instance_id=record.private_instance_id.encode() if record is not None else b"",
-                router_error=exchange.error.encode(),
-            )
-        )
-
-    def log_refusal(self, address: str, answer: Answer) -> None:
-        """One line for bytes that were no request."""
-        if self.access_log is not None:
-            self.access_log.write(
-                Entry(
-                    host=b"",
-                    started=time(),
-                    method=b"",
-                    target=b"",
-                    version=b"",
-                    status=answer.status,
-                    request_bytes=0,
-                    response_bytes=len(answer.payload),
-                    referer=None,
-                    user_agent=None,
-                    client=address.encode(),
-                    backend=b"",
-                    x_forwarded_for=None,
-                    x_forwarded_proto=None,
-                    vcap_request_id=None,
-                    response_time=0.0,
-                    gorouter_time=0.0,
-                    app_id=b"",
-                    app_index=b"",
-                    instance_id=b"",
-                    router_error=answer.error.encode(),
-                )
-            )
 
 
 def _id_prefix() -> bytes:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from router import answers
+from router import answers, log_entry
 from router.answers import Answer
 from router.forwarding import RequestPlan, ResponsePlan
 from router.http1.request import RequestLine
@@ -348,13 +348,14 @@ class Exchange:
         edge.metrics.statuses[self.status] += 1
         edge.metrics.durations.append(took)
         if edge.access_log is not None:
-            edge.log(self, took)
+            edge.access_log.write(log_entry.of_exchange(self, took))
 
     def _answer(self, answer: Answer) -> None:
         if self.backend is not None:
             self.backend.abort()
         self.status = answer.status
         self.error = answer.error
+        self.response_bytes = 0 if self.line.is_head else len(answer.payload)
         self._settle(monotonic())
         self.client.send_answer(self, answer)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from router.settings import Native, Settings
+from router.access_log import AccessLog
+from router.settings import AccessLogSettings, Native, Settings
 from tests.router.wire import OK, Message, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
@@ -771,3 +773,57 @@ def test_a_slow_reader_holds_up_its_backend_and_little_memory(edge: RunningEdge)
         client.head()
         wait_until(lambda: app.wires[0].socket.fileno() == -1)
     assert sum(sent) < size / 2
+
+
+class TestAccessLog:
+    def lines(self, tmp_path: Path, send: Callable[[RunningEdge], None]) -> list[str]:
+        file = tmp_path / "access.log"
+        settings = Settings(access_log=AccessLogSettings(file=str(file)))
+        log = AccessLog.from_settings(settings)
+        assert log is not None
+        with running_edge(settings, log) as edge:
+            send(edge)
+        log.close()
+        return file.read_text().splitlines()
+
+    def test_an_exchange_is_one_line(self, tmp_path: Path) -> None:
+        def send(edge: RunningEdge) -> None:
+            with backend(answering(OK)) as app:
+                edge.register("app.test", app.port, app="guid", private_instance_id="i-1", private_instance_index="2")
+                client = edge.connect()
+                client.send(
+                    b"POST /x?y HTTP/1.1\r\nHost: app.test\r\nUser-Agent: test\r\nReferer: here\r\n"
+                    b"X-Forwarded-For: 1.1.1.1\r\nContent-Length: 5\r\n\r\nhello"
+                )
+                assert client.message().status == 200
+
+        (line,) = self.lines(tmp_path, send)
+        assert re.fullmatch(
+            r'app\.test - \[[\d:.TZ-]+\] "POST /x\?y HTTP/1\.1" 200 5 2 "here" "test" "127\.0\.0\.1:\d+" '
+            r'"127\.0\.0\.1:\d+" x_forwarded_for:"1\.1\.1\.1, 127\.0\.0\.1" x_forwarded_proto:"http" '
+            r'vcap_request_id:"[0-9a-f-]{36}" response_time:0\.\d{6} gorouter_time:0\.\d{6} app_id:"guid" '
+            r'app_index:"2" instance_id:"i-1" x_cf_routererror:"-"',
+            line,
+        )
+
+    def test_and_so_is_a_refusal_an_unknown_route_and_a_client_that_left(self, tmp_path: Path) -> None:
+        def send(edge: RunningEdge) -> None:
+            with backend(Wire.read_to_end) as app:  # type: ignore[arg-type]
+                edge.register("app.test", app.port)
+                client = edge.connect()
+                client.send(b"GET / HTTP/1.1\r\nHost: no.test\r\n\r\n")
+                assert client.message().status == 404
+                client.send(b"GARBAGE\r\n\r\n")
+                assert client.message().status == 400
+                client = edge.connect()
+                client.send(GET)
+                wait_until(lambda: app.connections)
+                client.close()
+                wait_until(lambda: edge.metrics.statuses[499])
+
+        unknown, refused, left = self.lines(tmp_path, send)
+        assert '" 404 0 56 ' in unknown
+        assert unknown.endswith('x_cf_routererror:"unknown_route"')
+        assert " 400 0 " in refused
+        assert refused.endswith('x_cf_routererror:"malformed_request (malformed request line)"')
+        assert " 499 0 0 " in left
