@@ -80,7 +80,8 @@ class Lookups:
     many_hosts_cpu_us: float
     one_host_p50_us: float
     many_hosts_p50_us: float
-    errors: int
+    errors: dict[str, int]
+    """By kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ def _lookups(bench: Bench, site: Site, program: Program, routes: int) -> Lookups
         many_hosts_cpu_us=median(theirs.cpu_us_per_request for _, theirs in rounds),
         one_host_p50_us=median(ours.p50_us for ours, _ in rounds),
         many_hosts_p50_us=median(theirs.p50_us for _, theirs in rounds),
-        errors=sum(sum(each.errors.values()) for pair in rounds for each in pair),
+        errors={kind: sum(each.errors[kind] for pair in rounds for each in pair) for kind in rounds[0][0].errors},
     )
 
 
@@ -265,7 +266,10 @@ def table(result: RegistryResult) -> Table:
             f"p50 of requests to one host / to {lookups.hosts:,} at random",
             f"{lookups.one_host_p50_us / 1000:.2f} / {lookups.many_hosts_p50_us / 1000:.2f} ms",
         ),
-        ("failed requests to hosts at random", str(lookups.errors)),
+        (
+            "failed requests in these two",
+            ", ".join(f"{count} {kind}" for kind, count in lookups.errors.items() if count) or "0",
+        ),
         ("start until ready, one route / all", f"{start.one_route_seconds:.2f} / {start.all_routes_seconds:.2f} s"),
     ):
         shown.add_row(label, value)
