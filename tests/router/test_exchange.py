@@ -822,7 +822,7 @@ class TestAccessLog:
                 wait_until(lambda: edge.metrics.statuses[499])
 
         unknown, refused, left = self.lines(tmp_path, send)
-        assert '" 404 0 56 ' in unknown
+        assert '" 404 0 59 ' in unknown
         assert unknown.endswith('x_cf_routererror:"unknown_route"')
         assert " 400 0 " in refused
         assert refused.endswith('x_cf_routererror:"malformed_request (malformed request line)"')
