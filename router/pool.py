@@ -7,7 +7,7 @@ returns.
 
 from __future__ import annotations
 
-from random import random, randrange
+from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
 from router.registry.records import EndpointRecord
@@ -59,7 +59,7 @@ class Pool:
         self.endpoints: tuple[Endpoint, ...] = _NONE
         self.emptied_at = 0.0
         """Monotonic seconds at which the last endpoint left, while there is none."""
-        self._next = randrange(1 << 16)
+        self._next = getrandbits(16)
 
     def pick(self, now: float, algorithm: str, max_in_flight: int, tried: list[Endpoint] | None) -> Endpoint | None:
         """The endpoint for the next attempt, or None if all are tried or at ``max_in_flight`` (0: no limit).

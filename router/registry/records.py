@@ -175,11 +175,12 @@ class EndpointRecord:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> EndpointRecord:
         """From decoded JSON; unknown keys are ignored, as in Gorouter. Raises InvalidRecord."""
-        if "host" not in mapping:
-            raise InvalidRecord("host: missing")
-        if mapping.keys() <= _DEFAULTS.keys():
+        try:
             return cls(**mapping)
-        return cls(**{name: mapping[name] for name in _DEFAULTS if name in mapping})
+        except TypeError:  # a key that is unknown, or no host
+            if "host" not in mapping:
+                raise InvalidRecord("host: missing") from None
+            return cls(**{name: mapping[name] for name in _DEFAULTS if name in mapping})
 
     @classmethod
     def from_json(cls, text: bytes | str) -> EndpointRecord:
