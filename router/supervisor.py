@@ -258,7 +258,7 @@ def check(settings: Settings) -> None:
 
 def _check_folder_and_log(settings: Settings) -> None:
     try:
-        Path(settings.millrace.data).mkdir(parents=True, exist_ok=True)
+        Path(settings.millrace.data).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         problem = f"millrace.data {settings.millrace.data}: cannot make this folder: {error.strerror}"
         raise ConfigError([problem]) from None

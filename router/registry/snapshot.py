@@ -82,8 +82,9 @@ async def save(path: Path, header: Header, chunks: Chunks) -> None:
         await asyncio.to_thread(_finish, file, b"end %d %08x\n" % (count, checksum))
         await asyncio.to_thread(_rename, beside, path)
     finally:
-        file.close()
+        # In this order: closing writes what is still buffered, which a full disk refuses again.
         beside.unlink(missing_ok=True)
+        file.close()
 
 
 def _remove_left_over(path: Path) -> None:
