@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROUND_ROBIN: Final = "round-robin"
 LEAST_CONNECTION: Final = "least-connection"
+ALGORITHMS: Final = frozenset((ROUND_ROBIN, LEAST_CONNECTION))
 
 _NONE: Final[tuple[Endpoint, ...]] = ()
 
@@ -24,11 +25,13 @@ _NONE: Final[tuple[Endpoint, ...]] = ()
 class Endpoint:
     """One backend address while it is in the table, and what the router learned of it."""
 
-    __slots__ = ("address", "failed_until", "fields", "idle", "in_flight", "record", "routes")
+    __slots__ = ("_record", "address", "failed_until", "fields", "idle", "in_flight", "packed", "routes")
 
-    def __init__(self, address: str, record: EndpointRecord) -> None:
+    def __init__(self, address: str, packed: bytes) -> None:
         self.address = address
-        self.record = record
+        self.packed = packed
+        """Its record as JSON, checked. Most endpoints of a big table are never asked for anything: they stay so."""
+        self._record: EndpointRecord | None = None
         self.routes = 0
         """How many pools hold it; 0 once it has left the table."""
         self.in_flight = 0
@@ -38,6 +41,12 @@ class Endpoint:
         """Open connections without an exchange, the most recently used last."""
         self.fields = b""
         """What ``identity`` made, once the endpoint has been used."""
+
+    @property
+    def record(self) -> EndpointRecord:
+        if self._record is None:
+            self._record = EndpointRecord.from_json(self.packed)
+        return self._record
 
     def identity(self) -> bytes:
         """The field lines that tell the application who it is (gorouter reference 4.1)."""
@@ -53,9 +62,11 @@ class Endpoint:
 class Pool:
     """The endpoints of one route, in order of registration."""
 
-    __slots__ = ("_next", "emptied_at", "endpoints")
+    __slots__ = ("_next", "algorithm", "emptied_at", "endpoints")
 
     def __init__(self) -> None:
+        self.algorithm = ""
+        """What the registration that said so last asked for; empty: the router's own setting holds."""
         self.endpoints: tuple[Endpoint, ...] = _NONE
         self.emptied_at = 0.0
         """Monotonic seconds at which the last endpoint left, while there is none."""
@@ -77,7 +88,7 @@ class Pool:
             chosen.failed_until <= now
             and tried is None
             and not max_in_flight
-            and (count == 1 or (chosen.record.options.get("loadbalancing") or algorithm) == ROUND_ROBIN)
+            and (count == 1 or (self.algorithm or algorithm) == ROUND_ROBIN)
         ):
             return chosen
         return self._search(position, now, algorithm, max_in_flight, tried)
@@ -95,7 +106,7 @@ class Pool:
         sound = [endpoint for endpoint in usable if endpoint.failed_until <= now] or usable
         if not sound:
             return None
-        if (sound[0].record.options.get("loadbalancing") or algorithm) == LEAST_CONNECTION:
+        if (self.algorithm or algorithm) == LEAST_CONNECTION:
             return min(sound, key=lambda endpoint: (endpoint.in_flight, random()))
         self._next = position + (1 + self.endpoints.index(sound[0]) - start) % len(self.endpoints)
         return sound[0]

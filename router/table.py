@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 
-from router.pool import Endpoint, Pool
+from router.pool import ALGORITHMS, Endpoint, Pool
 from router.registry.records import EndpointRecord
 
 
@@ -108,27 +108,31 @@ class RouteTable:
     def upsert(self, route: str, record: EndpointRecord) -> None:
         """Add an endpoint to a route, or replace the one with the same address. Doing it twice changes nothing."""
         address = record.address
+        packed = record.packed or record.to_json()
         pool = self._pools.get(route)
         if pool is None:
             pool = self._pools[route] = Pool()
             self._count_route(route, 1)
+        algorithm = record.options.get("loadbalancing")
+        if algorithm in ALGORITHMS:
+            pool.algorithm = algorithm
         for index, present in enumerate(pool.endpoints):
             if present.address == address:
-                if present.record != record:
-                    endpoint = self._endpoint(address, record)
+                if present.packed != packed:
+                    endpoint = self._endpoint(address, packed)
                     pool.endpoints = (*pool.endpoints[:index], endpoint, *pool.endpoints[index + 1 :])
                     self._release(present)
                 return
         if not pool.endpoints:
             self.version += 1
-        pool.endpoints = (*pool.endpoints, self._endpoint(address, record))
+        pool.endpoints = (*pool.endpoints, self._endpoint(address, packed))
 
-    def _endpoint(self, address: str, record: EndpointRecord) -> Endpoint:
+    def _endpoint(self, address: str, packed: bytes) -> Endpoint:
         endpoint = self._endpoints.get(address)
-        if endpoint is None or endpoint.record != record:
+        if endpoint is None or endpoint.packed != packed:
             if endpoint is not None:
                 self._superseded.setdefault(address, []).append(endpoint)
-            endpoint = self._endpoints[address] = Endpoint(address, record)
+            endpoint = self._endpoints[address] = Endpoint(address, packed)
         endpoint.routes += 1
         return endpoint
 
@@ -210,4 +214,4 @@ class RouteTable:
     def records(self, route: str) -> Sequence[EndpointRecord]:
         """The records of a route's endpoints; empty for an unknown route."""
         pool = self._pools.get(route)
-        return [endpoint.record for endpoint in pool.endpoints] if pool is not None else ()
+        return [EndpointRecord.from_json(endpoint.packed) for endpoint in pool.endpoints] if pool is not None else ()

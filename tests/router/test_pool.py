@@ -19,12 +19,13 @@ states = st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_s
 """Of each endpoint: whether it is marked as failed, and its exchanges in flight."""
 
 
-def pool_of(count: int, **options: str) -> Pool:
+def endpoint(record: EndpointRecord) -> Endpoint:
+    return Endpoint(record.address, record.to_json())
+
+
+def pool_of(count: int) -> Pool:
     pool = Pool()
-    pool.endpoints = tuple(
-        Endpoint(f"127.0.0.1:{port}", EndpointRecord(host="127.0.0.1", port=port, options=options))
-        for port in range(1, count + 1)
-    )
+    pool.endpoints = tuple(endpoint(EndpointRecord(host="127.0.0.1", port=port)) for port in range(1, count + 1))
     return pool
 
 
@@ -139,7 +140,8 @@ def test_turns_go_on_where_they_were_when_an_endpoint_joins() -> None:
 
 @pytest.mark.parametrize(("option", "default"), [(LEAST_CONNECTION, ROUND_ROBIN), (ROUND_ROBIN, LEAST_CONNECTION)])
 def test_a_routes_own_algorithm_counts_before_the_routers(option: str, default: str) -> None:
-    pool = pool_of(2, loadbalancing=option)
+    pool = pool_of(2)
+    pool.algorithm = option
     pool.endpoints[0].in_flight = 5
     picks = {pool.pick(NOW, default, 0, None) for _ in range(6)}
     assert picks == ({pool.endpoints[1]} if option == LEAST_CONNECTION else set(pool.endpoints))
@@ -151,11 +153,10 @@ def test_pools_do_not_all_begin_with_their_first_endpoint() -> None:
 
 
 def test_an_endpoint_tells_the_application_who_it_is() -> None:
-    named = Endpoint(
-        "10.0.0.1:80",
-        EndpointRecord(host="10.0.0.1", port=80, app="guid", private_instance_id="id", private_instance_index="2"),
+    named = endpoint(
+        EndpointRecord(host="10.0.0.1", port=80, app="guid", private_instance_id="id", private_instance_index="2")
     )
     assert named.identity() == b"X-CF-ApplicationID: guid\r\nX-CF-InstanceID: id\r\nX-CF-InstanceIndex: 2\r\n"
     assert named.fields == named.identity()
-    unnamed = Endpoint("10.0.0.1:80", EndpointRecord(host="10.0.0.1", port=80))
+    unnamed = endpoint(EndpointRecord(host="10.0.0.1", port=80))
     assert b"X-CF-InstanceID: 10.0.0.1:80\r\n" in unnamed.identity()

@@ -243,3 +243,15 @@ def test_a_pool_that_filled_up_again_is_not_forgotten_for_having_been_empty() ->
 def test_a_long_path_costs_no_more_than_the_deepest_route(table: RouteTable) -> None:
     table.upsert("a.test/x", record(1))
     assert table.lookup("a.test", "/x" + "/y" * 100_000) is table._pools["a.test/x"]
+
+
+def test_a_route_balances_as_the_last_registration_that_said_how() -> None:
+    table = RouteTable()
+    table.upsert("a.test", EndpointRecord(host="10.0.0.1", port=80, options={"loadbalancing": "least-connection"}))
+    for port, option in [(81, ""), (82, "no-such-thing")]:
+        table.upsert("a.test", EndpointRecord(host="10.0.0.1", port=port, options={"loadbalancing": option}))
+    pool = table.lookup("a.test", "")
+    assert pool is not None
+    assert pool.algorithm == "least-connection"
+    table.upsert("a.test", EndpointRecord(host="10.0.0.1", port=83, options={"loadbalancing": "round-robin"}))
+    assert pool.algorithm == "round-robin"
