@@ -284,7 +284,7 @@ class BackendConnection(asyncio.Protocol):
         """The response is complete: wait for the next exchange, or close."""
         self.exchange = None
         endpoint = self.endpoint
-        if reusable and endpoint.routes:
+        if reusable and endpoint.routes and self._stalled_at < 0:  # else its backend has not read the request
             idle = endpoint.idle
             if idle is None:
                 idle = endpoint.idle = []

@@ -38,6 +38,7 @@ READY, BUSY, TUNNEL, LINGER = range(4)
 REMEMBERED_BYTES: Final = 4096
 """Up to this many bytes, what has arrived is looked up among the heads that came before."""
 
+MAX_EMPTY_LINES: Final = 8
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
 """How long, and for how much, a closing side listens on so that its last response is not lost to a reset."""
@@ -54,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
         "_parsing",
         "_received",
         "_recoder",
+        "_request_paused",
         "_scanner",
         "_stalled_at",
         "_state",
@@ -92,6 +94,7 @@ class ClientConnection(asyncio.Protocol):
         self._scanner: ChunkScanner | None = None
         self._recoder: Recoder | None = None
         self._write_paused = False
+        self._request_paused = False
         self._stalled_at = -1
         self._tunnel: Tunnel | None = None
         self._unread = 0
@@ -113,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state == READY:
+        if state == READY and not self._write_paused:
             if not self._tail and len(data) <= REMEMBERED_BYTES:
                 text, _, rest = data.partition(b"\r\n")
                 edge = self.edge
@@ -127,7 +130,7 @@ class ClientConnection(asyncio.Protocol):
                     exchange.begin(b"", True)
                     return
             self._requests(data)
-        elif state == BUSY:
+        elif state in (BUSY, READY):
             if self._body_left or self._scanner is not None:
                 self._body(data)
             else:
@@ -146,6 +149,7 @@ class ClientConnection(asyncio.Protocol):
         """As many requests as ``data`` holds and the exchanges they begin are over at once."""
         edge = self.edge
         begun = bool(self._tail)
+        empty_lines = 0
         if begun:
             data = self._tail + data
             self._tail = b""
@@ -155,6 +159,9 @@ class ClientConnection(asyncio.Protocol):
                 end = data.find(b"\r\n\r\n")
                 eol = data.find(b"\r\n")
                 if eol == 0:  # RFC 9112 section 2.2: an empty line before the request line is no fault
+                    empty_lines += 1
+                    if empty_lines > MAX_EMPTY_LINES:
+                        raise BadMessage(400, "empty lines instead of a request")
                     data = data[2:]
                     continue
                 if end < 0 or end > edge.request_limits.head:
@@ -170,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
                 plan = edge.request_plans.get(block) or edge.remember_request(block)
                 self._minor = line.minor
                 self._keep = (line.minor == 1 or plan.keep_alive) and not plan.close
-                if line.form != ORIGIN or not plan.host:
+                if line.form != ORIGIN or not plan.host or (plan.upgrade and not line.minor):
                     plan = self._unusual(line, plan, block)
                 self.deadline = inf
                 if plan.chunked or plan.content_length > 0:
@@ -183,11 +190,11 @@ class ClientConnection(asyncio.Protocol):
                 exchange.request_bytes = self._received
                 self._state = BUSY
                 if line.form == ASTERISK:
-                    exchange.refuse(answers.options())
+                    exchange.refuse(answers.options(), complete)
                 elif not plan.host:
-                    exchange.refuse(answers.empty_host())
+                    exchange.refuse(answers.empty_host(), complete)
                 elif line.method == b"CONNECT" and not edge.connect_allowed:
-                    exchange.refuse(answers.tunnels_disabled())
+                    exchange.refuse(answers.tunnels_disabled(), complete)
                 else:
                     exchange.begin(body, complete)
                 if self._state != READY or self._write_paused:
@@ -200,13 +207,15 @@ class ClientConnection(asyncio.Protocol):
             self._parsing = False
 
     def _unusual(self, line: RequestLine, plan: RequestPlan, block: bytes) -> RequestPlan:
-        """Targets that name their host themselves, and requests without one (RFC 9112 section 3.2)."""
+        """Targets that name their host, requests without one (RFC 9112 section 3.2), and upgrades by HTTP/1.0."""
         if plan.host_field is None and line.minor == 1:
             raise BadMessage(400, "missing required Host header")
         if line.method == b"CONNECT" and (plan.chunked or plan.content_length > 0):
             raise BadMessage(400, "CONNECT with a body")
         if line.authority and line.authority != plan.host_field:
-            plan = self.edge.rules.request_plan_for(block[:-2], line.authority)
+            return self.edge.rules.request_plan_for(block[:-2], line.authority)
+        if plan.upgrade and not line.minor:  # RFC 9110 section 7.8
+            return self.edge.rules.request_plan_without_upgrade(block[:-2])
         return plan
 
     def _begin_body(self, plan: RequestPlan, data: bytes) -> tuple[bytes, bool]:
@@ -268,11 +277,13 @@ class ClientConnection(asyncio.Protocol):
     def pause_request(self) -> None:
         """The backend takes the request body more slowly than it comes."""
         self.deadline = inf
+        self._request_paused = True
         self.transport.pause_reading()
 
     def resume_request(self) -> None:
         if self._body_left or self._scanner is not None:
             self.deadline = monotonic() + self.edge.progress_timeout
+        self._request_paused = False
         self.transport.resume_reading()
 
     def _bad(self, bad: BadMessage) -> None:
@@ -286,6 +297,7 @@ class ClientConnection(asyncio.Protocol):
         self._refuse(answer)
 
     def _refuse(self, answer: Answer) -> None:
+        self._keep = False
         self.transport.write(self._answer_head(answer, b"") + answer.payload)
         self._linger()
 
@@ -300,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(b"".join((plan.head, exchange.id_field, b"\r\n", body)))
             if not complete:
                 self._recoder = None
-            elif self._tail or self._parsing or self._write_paused:
+            elif self._tail or self._parsing or self._write_paused or self._request_paused:
                 self._over()
             else:
                 self._exchange = None
@@ -312,7 +324,7 @@ class ClientConnection(asyncio.Protocol):
     def _send_unusual(self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool) -> None:
         """Responses whose framing, connection or fields are not the common ones (RFC 9112 sections 6.1, 6.3, 9.6)."""
         keep = self._keep and not self.edge.draining and (exchange.request_complete or not complete)
-        head = plan.head
+        head = plan.head if self._minor or not plan.chunked else plan.head_without_coding
         framing = b""
         self._recoder = None
         if not (plan.bodiless or exchange.line.is_head):
@@ -393,12 +405,17 @@ class ClientConnection(asyncio.Protocol):
             self._scanner = None
             if exchange.request_complete and not self._tail:
                 self._state = LINGER
+                self.deadline = monotonic() + self.edge.progress_timeout
                 self.transport.close()
             else:
                 self._linger()
             return
         self._state = READY
-        self.deadline = monotonic() + self.edge.idle_timeout
+        if self._request_paused:
+            self._request_paused = False
+            self.transport.resume_reading()
+        if not self._write_paused:
+            self.deadline = monotonic() + self.edge.idle_timeout
         if not self._parsing and not self._write_paused:
             self._ready()
 
@@ -415,7 +432,8 @@ class ClientConnection(asyncio.Protocol):
         self._state = LINGER
         self._tail = b""
         self._exchange = None
-        self.deadline = monotonic() + LINGER_SECONDS
+        self._stalled_at = self.transport.get_write_buffer_size() or -1
+        self.deadline = monotonic() + (LINGER_SECONDS if self._stalled_at < 0 else self.edge.progress_timeout)
         if not self.transport.is_closing():
             self.transport.resume_reading()
             self.transport.write_eof()
@@ -478,10 +496,14 @@ class ClientConnection(asyncio.Protocol):
             if self._tail:
                 self._bad(BadMessage(408, "the request head did not arrive in time"))
             else:
+                self._state = LINGER
+                self.deadline = now + LINGER_SECONDS
                 self.transport.close()
-        elif self._exchange is not None:
+        elif self._exchange is not None and (self._body_left or self._scanner is not None):
             self.edge.metrics.rejected_requests += 1
             self._exchange.reject_rest(answers.request_timeout())
+        else:
+            self.deadline = inf  # left from before this exchange, which has deadlines of its own
 
     def _give_up(self) -> None:
         """The client reads nothing any more."""

@@ -157,7 +157,6 @@ class Exchange:
         effort = self._effort
         if effort is None:
             effort = self._effort = _Effort()
-            effort.attempts = 1
         if effort.repeatable and not self.status:
             effort.held.append(data)
             effort.held_bytes += len(data)
@@ -177,11 +176,11 @@ class Exchange:
         """The client closed its connection or reset its stream: stop the backend, too."""
         self._cut(self.status or CLIENT_GONE)
 
-    def refuse(self, answer: Answer) -> None:
-        """Answer without asking any backend, instead of ``begin``."""
+    def refuse(self, answer: Answer, complete: bool) -> None:
+        """Answer without asking any backend, instead of ``begin``. ``complete``: the whole request body is here."""
         if answer.status >= 400:
             self.edge.metrics.rejected_requests += 1
-        self.request_complete = True
+        self.request_complete = complete
         self._answer(answer)
 
     def reject_rest(self, answer: Answer) -> None:

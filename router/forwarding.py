@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from router.http1.fields import Line, our_line
-from router.http1.grammar import Limits, list_members
+from router.http1.grammar import VOUCHED_FOR, Limits, list_members
 from router.http1.request import RequestFields, parse_fields
 from router.http1.response import ResponseHead, parse_head
 from router.settings import Settings
@@ -44,9 +44,7 @@ NEVER_DROPPED: Final = frozenset(
         b"forwarded",
     )
 )
-"""Fields that a client's Connection option cannot have removed; nor can it any of ``_OUR_PREFIXES``."""
-
-_OUR_PREFIXES: Final = (b"x-forwarded-", b"x-request-", b"x-vcap-", b"x-cf-", b"x-b3-")
+"""Fields that a client's Connection option cannot have removed; nor can it any that is vouched for."""
 
 _REPLACED: Final = frozenset(
     (b"x-vcap-request-id", b"x-cf-applicationid", b"x-cf-instanceid", b"x-cf-instanceindex", b"http2-settings")
@@ -157,6 +155,12 @@ class ForwardingRules:
         fields.host = authority
         return self.plan_request(fields)
 
+    def request_plan_without_upgrade(self, block: bytes) -> RequestPlan:
+        """As ``request_plan``, for a sender that may not ask for another protocol."""
+        fields = parse_fields(block, self._request_limits)
+        fields.connection -= {b"upgrade"}
+        return self.plan_request(fields)
+
     def plan_request(self, fields: RequestFields) -> RequestPlan:
         """From checked fields, whatever wire they came by."""
         plan = RequestPlan(fields.host)
@@ -170,7 +174,7 @@ class ForwardingRules:
         if options:
             plan.close = b"close" in options
             plan.keep_alive = b"keep-alive" in options
-            dropped = {n for n in options if n not in NEVER_DROPPED and not n.startswith(_OUR_PREFIXES)}
+            dropped = {n for n in options if n not in NEVER_DROPPED and not n.startswith(VOUCHED_FOR)}
             lines = [line for line in lines if line.name not in dropped or line.name in HOP_BY_HOP]
         kept = [line.raw for line in lines if not line.special or self._keep(plan, fields, line)]
         if plan.trailers:
@@ -191,6 +195,8 @@ class ForwardingRules:
         name, value = line.name, line.value
         if name == b"host":
             return True
+        if b"_" in name:  # many backends read X_Forwarded_For as X-Forwarded-For
+            return False
         if name in HOP_BY_HOP:
             if name == b"upgrade" and b"upgrade" in fields.connection:
                 plan.upgrade = b", ".join(filter(None, (plan.upgrade, _upgrades(value))))

@@ -87,7 +87,7 @@ class Pool:
         if (
             chosen.failed_until <= now
             and tried is None
-            and not max_in_flight
+            and (not max_in_flight or chosen.in_flight < max_in_flight)
             and (count == 1 or (self.algorithm or algorithm) == ROUND_ROBIN)
         ):
             return chosen

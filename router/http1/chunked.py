@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from router.http1.grammar import FIELD_LINES, NEVER_IN_TRAILERS, TOKEN, BadMessage
+from router.http1.grammar import FIELD_LINES, NEVER_IN_TRAILERS, TOKEN, VOUCHED_FOR, BadMessage
 
 SIZE, DATA, DATA_END, TRAILER, DONE = range(5)
 
@@ -126,5 +126,6 @@ class ChunkScanner:
             self._check_trailer_name(line)
 
     def _check_trailer_name(self, line: bytes) -> None:
-        if line.partition(b":")[0].lower() in NEVER_IN_TRAILERS:
+        name = line.partition(b":")[0].lower()
+        if name in NEVER_IN_TRAILERS or name.startswith(VOUCHED_FOR):
             raise BadMessage(self._status, "trailer field that frames or routes a message")

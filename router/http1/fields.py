@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from router.http1.grammar import TOKEN, BadMessage
+from router.http1.grammar import TOKEN, VOUCHED_FOR, BadMessage
 
 REMEMBERED: Final = 4096
 """How many lines are remembered, the least recently seen making room."""
@@ -44,6 +44,15 @@ SPECIAL: Final = frozenset(
 )
 """Names that some rule, here or in the forwarding rules, looks at. Lines of all others pass as they are."""
 
+
+def _is_special(name: bytes) -> bool:
+    """Spelt with underscores, names are looked at too that hyphens would make special or vouched for."""
+    if b"_" in name:
+        name = name.replace(b"_", b"-")
+        return name in SPECIAL or name.startswith(VOUCHED_FOR)
+    return name in SPECIAL
+
+
 _LINE: Final = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
 
 
@@ -59,7 +68,7 @@ class Line:
         """Without outer white space."""
         self.raw = raw
         """As it came, with its CRLF."""
-        self.special = name in SPECIAL
+        self.special = _is_special(name)
 
 
 @lru_cache(REMEMBERED)

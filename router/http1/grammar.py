@@ -25,6 +25,7 @@ _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])
 NEVER_IN_TRAILERS: Final = frozenset(
     (
         b"authorization",
+        b"connection",
         b"content-encoding",
         b"content-length",
         b"content-range",
@@ -32,6 +33,10 @@ NEVER_IN_TRAILERS: Final = frozenset(
         b"cookie",
         b"expect",
         b"host",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
         b"set-cookie",
         b"te",
         b"trailer",
@@ -40,6 +45,9 @@ NEVER_IN_TRAILERS: Final = frozenset(
     )
 )
 """Fields that frame, route or modify a message and therefore cannot come after it (RFC 9110 section 6.5.1)."""
+
+VOUCHED_FOR: Final = (b"x-forwarded-", b"x-request-", b"x-vcap-", b"x-cf-", b"x-b3-")
+"""How the names of fields begin that backends believe because the router sets or passes them."""
 
 
 class BadMessage(Exception):

@@ -78,7 +78,7 @@ def parse_line(line: bytes, limits: Limits) -> RequestLine:
         raise BadMessage(414, f"request target longer than {limits.target} bytes")
     if method == b"CONNECT":
         host, _, port = target.rpartition(b":")
-        if not host or not port.isdigit() or not is_host(target):
+        if not host or not port.isdigit() or int(port) > 65535 or not is_host(target):
             raise BadMessage(400, "CONNECT wants host:port")
         return RequestLine(method, target, version, AUTHORITY, target, "")
     if target.startswith(b"/"):
@@ -151,7 +151,7 @@ def _take_content_length(fields: RequestFields, line: Line) -> None:
     length = content_length(line.value)
     if fields.content_length not in (-1, length):
         raise BadMessage(400, "Content-Length fields that differ")
-    if fields.content_length >= 0 or not line.value.isdigit():
+    if fields.content_length >= 0 or line.value != b"%d" % length:
         fields.lines = [other for other in fields.lines if other.name != b"content-length"]
         fields.lines.append(our_line(b"Content-Length", b"%d" % length))
     fields.content_length = length

@@ -69,7 +69,7 @@ def _take(response: ResponseHead, line: Line) -> None:
         length = content_length(line.value)
         if response.content_length not in (-1, length):
             raise BadMessage(502, "Content-Length fields that differ")
-        if response.content_length >= 0 or not line.value.isdigit():
+        if response.content_length >= 0 or line.value != b"%d" % length:
             response.lines = [other for other in response.lines if other.name != b"content-length"]
             response.lines.append(our_line(b"Content-Length", b"%d" % length))
         response.content_length = length

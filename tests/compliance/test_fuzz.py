@@ -13,7 +13,7 @@ from tests.compliance.memory import Fault
 
 
 def test_some_hundred_rounds_find_no_fault() -> None:
-    assert run(first=1, rounds=900, seconds=10) >= 100
+    assert run(first=1, rounds=1500, seconds=10) >= 100
 
 
 def test_a_field_lost_on_its_way_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
