@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -46,6 +47,9 @@ class BackendProcess:
         self._process.kill()
         self._process.wait(PATIENCE)
         self._process.stdout.close()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def come_back(self) -> None:
         """Again, on the same port."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import select
+import shutil
+import signal
 import socket
 import struct
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from router.registry.writer import RegistryWriter
+from router.registry.embedded import EmbeddedRedis
 from tests.faults.processes import HOST, BackendProcess
 from tests.faults.steady import SteadyLoad
-from tests.router.registry.conftest import RedisServer
-from tests.router.supervised import Router, running_router
+from tests.router.supervised import Router, register, running_router
 from tests.router.wire import Wire, wait_until
 
 TIMES = 12
@@ -33,21 +37,35 @@ def test_one_of_three_is_killed_and_comes_back(router: Router, backends: list[Ba
     assert set(load.by_backend) == {"a", "b", "c"}
 
 
+def test_one_that_stands_still_for_a_while_costs_only_time(router: Router, backends: list[BackendProcess]) -> None:
+    with SteadyLoad(router.port, callers=8) as load:
+        load.more()
+        backends[0].send(signal.SIGSTOP)
+        wait_until(lambda: len(load.in_flight) == 8, "every caller held up")
+        answers = [ask(router, "/") for _ in range(12)]
+        sound = {wire.message().body for wire in answers if select.select([wire.socket], [], [], 1.0)[0]}
+        assert sound == {b"b", b"c"}
+        backends[0].send(signal.SIGCONT)
+        load.more()
+        for wire in answers:
+            wire.close()
+    assert load.failures == []
+
+
 @pytest.fixture(scope="module")
-def one() -> Iterator[BackendProcess]:
-    backend = BackendProcess("one")
-    yield backend
-    backend.kill()
-
-
-@pytest.fixture
-def impatient(redis: RedisServer, one: BackendProcess) -> Iterator[Router]:
+def impatient() -> Iterator[Router]:
     """One backend with few exchanges at once, and deadlines that pass within a test."""
-    with RegistryWriter(redis.url) as writer:
-        writer.lease("test", ttl=0).replace([(HOST, one.record)])
+    home = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
     native = {"workers": 1, "body_progress_timeout": "600ms", "response_header_timeout": "1s"}
-    with running_router(redis.url, backends={"max_conns": LIMIT}, read_header_timeout="2s", millrace=native) as router:
-        yield router.until_healthy()
+    backend = BackendProcess("one")
+    with EmbeddedRedis(home) as redis:
+        register(redis.url, backend.port)
+        with running_router(
+            redis.url, backends={"max_conns": LIMIT}, read_header_timeout="2s", millrace=native
+        ) as router:
+            yield router.until_healthy()
+    backend.kill()
+    shutil.rmtree(home)
 
 
 def ask(router: Router, path: str) -> Wire:
