@@ -23,7 +23,7 @@ from router.forwarding import ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
 from router.http1.response import check_partial_head
-from router.tunnel import Tunnel
+from router.tunnel import WRITE_AT_ONCE, Tunnel
 
 if TYPE_CHECKING:
     from router.edge import Edge
@@ -105,7 +105,7 @@ class BackendConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         self.transport = transport
-        transport.set_write_buffer_limits(self.edge.high_water)
+        transport.set_write_buffer_limits(WRITE_AT_ONCE)
         self._state = IDLE
         self.deadline = inf
         self.edge.metrics.backend_connections_opened += 1

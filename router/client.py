@@ -27,7 +27,7 @@ from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks, Recoder, ToChunks
 from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
-from router.tunnel import Tunnel
+from router.tunnel import WRITE_AT_ONCE, Tunnel
 
 if TYPE_CHECKING:
     from router.backend import BackendConnection
@@ -102,7 +102,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         edge = self.edge
         self.transport = transport
-        transport.set_write_buffer_limits(edge.high_water)
+        transport.set_write_buffer_limits(WRITE_AT_ONCE)
         peer = transport.get_extra_info("peername")
         if peer:
             self.ip = peer[0].encode()
@@ -135,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
                 self._body(data)
             else:
                 self._tail += data
-                if len(self._tail) > self.edge.high_water:
+                if len(self._tail) > self.edge.pipeline_buffer:
                     self.transport.pause_reading()
         elif state == TUNNEL:
             assert self._tunnel is not None

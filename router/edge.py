@@ -71,7 +71,7 @@ class Edge:
         self.max_idle = 0 if settings.disable_keep_alives else settings.max_idle_conns_per_host
         self.backend_head_end = b"Connection: close\r\n\r\n" if settings.disable_keep_alives else b"\r\n"
         self.connect_allowed = native.connect
-        self.high_water = native.high_water_bytes
+        self.pipeline_buffer = native.pipeline_buffer_bytes
         self.retry_buffer = native.retry_buffer_bytes
         self.dial_timeout = settings.endpoint_dial_timeout
         self.endpoint_timeout = settings.endpoint_timeout or inf

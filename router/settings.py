@@ -124,8 +124,8 @@ class Native:
     """The longest request body; 0 means no limit."""
     retry_buffer_bytes: Bytes = 64 * 1024
     """How much of a request body is held so that it can be sent again."""
-    high_water_bytes: HeadBytes = 64 * 1024
-    """Unsent bytes per connection at which the faster side is paused."""
+    pipeline_buffer_bytes: HeadBytes = 64 * 1024
+    """How much of a client's next requests may wait behind the one that is being answered."""
     response_header_timeout: Seconds = 900.0
     """From the sending of a request to its response's head; 0 means no limit of its own."""
     body_progress_timeout: PositiveSeconds = 60.0

@@ -7,10 +7,15 @@ one side breaks off. A reader slower than its writer pauses the writer.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
+
+WRITE_AT_ONCE: Final = 0
+"""Bytes that may wait in a transport before its writer is paused. None may: what is written goes to the kernel in the
+same moment, and only what it does not take is kept. Saved up until the end of the loop's round, the writes of a
+thousand connections would leave as one burst, which a loopback or a network card may not hold."""
 
 
 class Tunnel:

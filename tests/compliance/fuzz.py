@@ -25,7 +25,9 @@ from tests.compliance.memory import Fault, MemoryLoop, MemoryTransport
 from tests.compliance.strict_reader import Incomplete, Malformed, Read, read_request, read_response
 from tests.router.wire import RunningEdge, Wire, backend, running_edge
 
-SETTINGS = Settings(backends=Backends(max_attempts=3), millrace=Native(high_water_bytes=4096, retry_buffer_bytes=256))
+SETTINGS = Settings(
+    backends=Backends(max_attempts=3), millrace=Native(pipeline_buffer_bytes=4096, retry_buffer_bytes=256)
+)
 STEPS = 3000
 SOCKET_EVERY = 30
 

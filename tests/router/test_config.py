@@ -49,7 +49,7 @@ class TestWhatAFileMayHold:
             max_request_header_bytes: 1 MiB
             millrace:
               redis: redis://127.0.0.1:6379/0
-              high_water_bytes: 131072
+              pipeline_buffer_bytes: 131072
               connect: false
             """,
             "router.yml",
@@ -59,7 +59,8 @@ class TestWhatAFileMayHold:
         assert parsed.force_forwarded_proto_https is True
         assert parsed.balancing_algorithm == "least-connection"
         assert parsed.max_request_header_bytes == 1024 * 1024
-        assert parsed.millrace == dataclasses.replace(Native(), redis=REDIS, high_water_bytes=131072, connect=False)
+        native = dataclasses.replace(Native(), redis=REDIS, pipeline_buffer_bytes=131072, connect=False)
+        assert parsed.millrace == native
 
     def test_what_is_not_given_keeps_its_default(self) -> None:
         assert parse("port: 80", "f") == dataclasses.replace(Settings(), port=80)
