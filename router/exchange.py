@@ -114,7 +114,7 @@ class Exchange:
         self.error = ""
         """X-Cf-RouterError of an answer that the router made."""
         self.sent_at = 0.0
-        """Monotonic seconds of the first attempt; 0 if there was none."""
+        """Monotonic seconds of the first attempt, where an access log wants to know; 0 if there was none."""
         self._effort: _Effort | None = None
         self.endpoint: Endpoint | None = None
         self.backend: BackendConnection | None = None
@@ -196,6 +196,8 @@ class Exchange:
         """Send to this endpoint; ``fresh`` asks for a new connection."""
         self.endpoint = endpoint
         endpoint.in_flight += 1
+        if self.edge.access_log is not None and not self.sent_at:
+            self.sent_at = monotonic()
         idle = endpoint.idle
         if idle and not fresh:
             backend = idle[-1]

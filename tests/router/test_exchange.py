@@ -823,6 +823,8 @@ class TestAccessLog:
 
         unknown, refused, left = self.lines(tmp_path, send)
         assert '" 404 0 59 ' in unknown
+        assert "gorouter_time:0.000000" in unknown
+        assert "gorouter_time:0.000000" not in left
         assert unknown.endswith('x_cf_routererror:"unknown_route"')
         assert " 400 0 " in refused
         assert refused.endswith('x_cf_routererror:"malformed_request (malformed request line)"')
