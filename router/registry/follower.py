@@ -157,6 +157,7 @@ class Follower:
                 except (redis.RedisError, OSError) as error:
                     pause = _BACKOFF[0] if self.connected else min(pause * 2, _BACKOFF[1])
                     self._lost(error)
+                    await self._save_when_due()
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         finally:
             timer.cancel()
@@ -193,6 +194,8 @@ class Follower:
         self._had_session = True
 
     def _lost(self, error: Exception) -> None:
+        if self.connected and self._keeper is not None:
+            self._keeper.hurry()  # whoever starts before Redis is back, and whole, starts from what we know
         self.connected = False
         complaint = connect.explained(error)
         if complaint != self._complaint:
@@ -264,8 +267,7 @@ class Follower:
         left = await self._replica.expire()
         if left:
             log.warning("registry at %s: %d endpoints left that nobody registered again", self._where, left)
-        if self._keeper is not None:
-            await self._keeper.save_when_due(self._clock(), self._header())
+        await self._save_when_due()
         return more
 
     async def _prune(self, feed: Feed) -> tuple[TableState, bool]:
@@ -322,6 +324,10 @@ class Follower:
         if header is not None:
             self._epoch, self._version, self._longest_ttl = header.epoch, header.version, header.longest_ttl
             self._has_table = True
+
+    async def _save_when_due(self) -> None:
+        if self._keeper is not None and self._has_table:
+            await self._keeper.save_when_due(self._clock(), self._header())
 
     async def _save_last(self) -> None:
         if self._keeper is not None and self._has_table:

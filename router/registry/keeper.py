@@ -1,4 +1,4 @@
-"""Keeps the snapshot on disk: reads it at the start, writes it now and then if the table changed, and at the end.
+"""Keeps the snapshot on disk: reads it at the start; writes it now and then, when Redis is lost, and at the end.
 
 A snapshot that cannot be read or written is reported and lived without.
 """
@@ -53,6 +53,10 @@ class SnapshotKeeper:
         if self._writes and now >= self._due and (self._writing is None or self._writing.done()):
             self._due = now + self._every
             await self._start(header)
+
+    def hurry(self) -> None:
+        """The next snapshot is due now: nobody knows how long this table will be the only one."""
+        self._due = 0.0
 
     async def save_last(self, header: Header) -> None:
         """Returns once the newest table is on the disk."""

@@ -119,6 +119,28 @@ def test_a_router_starts_without_redis_and_serves_its_snapshot(
         assert set(load.by_backend) == {"a", "b", "c"}
 
 
+def test_a_worker_that_starts_while_redis_is_gone_knows_what_came_last(
+    redis: RedisServer, backends: list[BackendProcess], lease: Lease, router: Router
+) -> None:
+    snapshot = router.config.with_name("data") / "routes.snapshot"
+    eventually(snapshot.exists)
+    late = [backend.record for backend in backends]
+    lease.register([("late.example.com", record) for record in late])
+    eventually(lambda: gauges(router, "routes") == [2, 2])
+    redis.kill()
+    eventually(lambda: b"late.example.com" in snapshot.read_bytes())
+    for pid in router.workers:
+        kill(pid)
+    router.until_said("worker-died", 2)
+    wire = router.connect()
+    wire.send(b"GET / HTTP/1.1\r\nHost: late.example.com\r\n\r\n")
+    assert wire.message().status == 200
+    wire.close()
+    redis.start()  # empty, and asked before anybody has registered anything again
+    eventually(lambda: gauges(router, "registry_connected") == [1, 1])
+    assert gauges(router, "routes") == [2, 2]
+
+
 def test_a_route_registered_a_thousand_times_the_same_and_changed(
     router: Router, backends: list[BackendProcess], lease: Lease
 ) -> None:
