@@ -29,6 +29,8 @@ _CODE_NAMES: Final = {"5": "unknown service", "12": "the server has no health se
 """The gRPC status codes that a health check commonly meets."""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES: Final = 10
+_MAX_SHORT_VARINT_BYTES: Final = 5
+"""Of a tag or a length, which have 32 bits: protobuf refuses longer ones, even where only zeros follow."""
 
 
 def encode_request(service: str) -> bytes:
@@ -47,16 +49,16 @@ def decode_answer(framed: bytes) -> int:
         raise CheckFailed("the answer is not one plain gRPC message")
     status, at = 0, 5
     while at < len(framed):
-        tag, at = decode_varint(framed, at)
+        tag, at = decode_varint(framed, at, _MAX_SHORT_VARINT_BYTES)
         wire_type = tag & 7
-        if tag >> 3 == 0:
-            raise CheckFailed("the answer holds a field of number 0")
+        if not 0 < tag >> 3 < 2**29:
+            raise CheckFailed(f"the answer holds a field of number {tag >> 3}")
         if wire_type == _VARINT:
             value, at = decode_varint(framed, at)
             if tag >> 3 == 1:
                 status = value
         elif wire_type == _LENGTH:
-            length, at = decode_varint(framed, at)
+            length, at = decode_varint(framed, at, _MAX_SHORT_VARINT_BYTES)
             at += length
         elif wire_type in (_FIXED32, _FIXED64):
             at += 4 if wire_type == _FIXED32 else 8
@@ -76,10 +78,10 @@ def encode_varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def decode_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins at an offset, and the offset after it. Raises CheckFailed: cut off, or over 10 bytes."""
+def decode_varint(data: bytes, at: int, most: int = _MAX_VARINT_BYTES) -> tuple[int, int]:
+    """The number that begins at an offset, and the offset after it. Raises CheckFailed: cut off or too long."""
     value = 0
-    for index, byte in enumerate(data[at : at + _MAX_VARINT_BYTES]):
+    for index, byte in enumerate(data[at : at + most]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, at + index + 1

@@ -11,7 +11,7 @@ import grpc
 import pytest
 import trio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.registry.grpc_health import GrpcCheck, decode_answer, decode_varint, encode_request, encode_varint
@@ -125,6 +125,9 @@ def test_answers_of_protobuf_are_read(status: int) -> None:
 
 
 @given(st.binary(max_size=60))
+@example(b"\x80\x80\x80\x80\x10\x00\x08\x01").via("a tag of more than 32 bits")
+@example(b"\x88\x80\x80\x80\x80\x00\x01").via("a tag of six bytes")
+@example(b"\x12\x81\x80\x80\x80\x80\x00x\x08\x01").via("a length of six bytes")
 def test_any_message_is_read_as_protobuf_reads_it_or_refused(message: bytes) -> None:
     try:
         status = decode_answer(framed(message))
