@@ -16,6 +16,7 @@ from router.registry.replica import Replica
 from router.registry.snapshot import DamagedSnapshot, Header, collected, load, parse, save
 from tests.router.registry.routers import DictSink
 from tests.router.registry.test_writer import endpoint
+from tests.router.wire import wait_until
 
 HEADER = Header("0123456789abcdef", "17-4", 90.0, 1700000000.0)
 
@@ -120,6 +121,24 @@ def test_an_unchanged_table_is_not_written_again(tmp_path: Path) -> None:
         assert keeper.path.stat().st_ino == first
         await keeper.save_last(Header("0123456789abcdef", "18-0"))
         assert keeper.path.stat().st_ino != first
+
+    run_keeper(tmp_path / "routes", scenario)
+
+
+def test_a_short_table_is_written_again_soon_and_at_once_where_there_is_hurry(tmp_path: Path) -> None:
+    async def scenario(keeper: SnapshotKeeper, replica: Replica) -> None:
+        async def saved(version: str, later: float = 0.0) -> bool:
+            await keeper.save_when_due(asyncio.get_running_loop().time() + later, Header("0123456789abcdef", version))
+            await asyncio.to_thread(wait_until, lambda: not keeper.busy)
+            return load(keeper.path)[0].version == version
+
+        await replica.fill(entries(2).items())
+        assert await saved("18-0")
+        assert not await saved("19-0"), "not twice within SOONEST"
+        keeper.hurry()
+        assert await saved("19-0")
+        assert await saved("19-0", later=500.0)
+        assert await saved("20-0", later=500.0), "long before 1000 s are over, and looking in vain delays nothing"
 
     run_keeper(tmp_path / "routes", scenario)
 
