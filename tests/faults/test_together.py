@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from tests.faults.processes import BackendProcess, RunningRegistrar
+from tests.faults.processes import HOST, BackendProcess, RunningRegistrar
 from tests.faults.steady import SteadyLoad
 from tests.router.registry.conftest import RedisServer, eventually
 from tests.router.supervised import Router, kill, running_router
 
 CALLERS = 6
-FAULTS = 16
+FAULTS = 12
 LONGEST_PAUSE = 0.7
 """Seconds between two faults: too short for a roll to be over each time."""
 
@@ -59,6 +59,8 @@ def test_faults_that_overlap(redis: RedisServer, backends: list[BackendProcess])
         router.until_healthy()
         eventually(lambda: router.metrics()['millrace_endpoints{worker="0"}'] == len(backends))
         eventually(lambda: router.metrics()['millrace_endpoints{worker="1"}'] == len(backends))
+        snapshot = router.config.with_name("data") / "routes.snapshot"
+        eventually(lambda: snapshot.exists() and snapshot.read_bytes().count(HOST.encode()) == len(backends))
         with SteadyLoad(router.port, callers=CALLERS) as load:
             for fault in faults + chance.choices(faults, k=FAULTS - len(faults)):
                 before = len(load.failures)

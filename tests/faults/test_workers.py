@@ -91,6 +91,7 @@ def test_a_killed_supervisor_takes_its_workers_along_and_frees_its_ports(
         load.more()
         workers = router.workers
         router.process.kill()
+        router.process.wait()  # the kernel ends the workers with its first thread, the sockets with its last
         wait_until(lambda: not any(map(is_alive, workers)), "the end of every worker")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", router.status_port))
