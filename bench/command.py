@@ -200,10 +200,10 @@ def is_loopback(url: str) -> bool:
 @click.option("--anywhere", is_flag=True, help="Allow a --url that is not on this machine.")
 def load(users: int, seconds: int, url: str, host: str, anywhere: bool) -> None:
     """Locust's users, who browse and upload, against one router; fails when a request does."""
-    if find_spec("locust") is None:
-        raise BenchError("Locust is missing: pip install 'millrace[bench]'")
     if url and not anywhere and not is_loopback(url):
         raise BenchError(f"{url} is not on this machine: add --anywhere if its owner agrees to the load")
+    if find_spec("locust") is None:
+        raise BenchError("Locust is missing: pip install 'millrace[bench]'")
     with session(DEFAULT) as running, ExitStack() as stack:
         if not url:
             site = new_site(running.folder, "load", running.backend.port, running.cores)

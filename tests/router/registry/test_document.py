@@ -98,7 +98,7 @@ def test_every_key_is_documented() -> None:
 
 def test_every_record_field_is_documented() -> None:
     table = DOCUMENT.split("| Field | Type | Meaning |")[1].split("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", table)) >= {field.name for field in dataclasses.fields(EndpointRecord)}
+    assert set(re.findall(r"`(\w+)`", table)) >= {f.name for f in dataclasses.fields(EndpointRecord) if f.init}
 
 
 @pytest.mark.parametrize("script", [REGISTER, UNREGISTER, RENEW, RELEASE, PRUNE], ids=lambda script: script.name)
