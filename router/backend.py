@@ -120,12 +120,25 @@ class BackendConnection(asyncio.Protocol):
         """Begin an exchange; ``body`` is what there is of the request body."""
         self.exchange = exchange
         self._state = HEAD
-        self.deadline = exchange.started + self.edge.response_timeout
+        edge = self.edge
+        self.deadline = exchange.started + (
+            edge.response_timeout if exchange.request_complete else edge.endpoint_timeout
+        )
         head = exchange.request_head(self.endpoint)
         self.transport.write(head + body if body else head)
 
-    def send_body(self, data: bytes) -> None:
+    def send_body(self, data: bytes, complete: bool) -> None:
+        """More of the request body; ``complete`` ends it, and the wait for the response begins."""
         self.transport.write(data)
+        if complete and self._stalled_at < 0:
+            self._await_head()
+
+    def _await_head(self) -> None:
+        edge = self.edge
+        exchange = self.exchange
+        if exchange is not None and self._state == HEAD:
+            until = exchange.started + edge.endpoint_timeout
+            self.deadline = min(until, monotonic() + edge.response_timeout) if exchange.request_complete else until
 
     def pause_writing(self) -> None:
         if self._tunnel is not None:
@@ -140,7 +153,7 @@ class BackendConnection(asyncio.Protocol):
             self._tunnel.resume(self.transport)
         elif self.exchange is not None:
             self._stalled_at = -1
-            self.deadline = monotonic() + self.edge.response_timeout
+            self._await_head()
             self.exchange.client.resume_request()
 
     # The response -----------------------------------------------------------------------------------------------

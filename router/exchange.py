@@ -166,7 +166,7 @@ class Exchange:
                 else:
                     self.client.pause_request()
         if connected:
-            backend.send_body(data)
+            backend.send_body(data, complete)
 
     def _hold_no_more(self, effort: _Effort) -> None:
         effort.repeatable = False
