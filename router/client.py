@@ -23,9 +23,9 @@ from router import answers, log_entry
 from router.answers import Answer, malformed
 from router.exchange import Exchange
 from router.forwarding import RequestPlan, ResponsePlan
-from router.http1.chunked import ChunkScanner
+from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
-from router.http1.recode import FromChunks, Recoder, ToChunks
+from router.http1.recode import Recoder
 from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
 from router.tunnel import WRITE_AT_ONCE, Tunnel
 
@@ -48,7 +48,7 @@ class ClientConnection(asyncio.Protocol):
     """Implements ``exchange.ClientSide`` for HTTP/1.0 and HTTP/1.1."""
 
     __slots__ = (
-        "_body_left",
+        "_body",
         "_exchange",
         "_keep",
         "_minor",
@@ -56,7 +56,6 @@ class ClientConnection(asyncio.Protocol):
         "_received",
         "_recoder",
         "_request_paused",
-        "_scanner",
         "_stalled_at",
         "_state",
         "_tail",
@@ -90,8 +89,8 @@ class ClientConnection(asyncio.Protocol):
         self._minor = 1
         self._keep = True
         self._received = 0
-        self._body_left = 0
-        self._scanner: ChunkScanner | None = None
+        self._body: IncomingBody | None = None
+        """Of the request under way, until it is whole."""
         self._recoder: Recoder | None = None
         self._write_paused = False
         self._request_paused = False
@@ -131,8 +130,8 @@ class ClientConnection(asyncio.Protocol):
                     return
             self._requests(data)
         elif state in (BUSY, READY):
-            if self._body_left or self._scanner is not None:
-                self._body(data)
+            if self._body is not None:
+                self._more_body(self._body, data)
             else:
                 self._tail += data
                 if len(self._tail) > self.edge.pipeline_buffer:
@@ -220,52 +219,32 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin_body(self, plan: RequestPlan, data: bytes) -> tuple[bytes, bool]:
         """Body bytes that came with the head, checked before anything of the request goes to a backend."""
-        limit = self.edge.max_body
-        if plan.chunked:
-            if self._minor == 0:
-                raise BadMessage(400, "Transfer-Encoding in an HTTP/1.0 request")
-            scanner = ChunkScanner()
-            used = scanner.feed(data)
-            self._received = scanner.payload
-            complete = scanner.done
-            if not complete:
-                self._scanner = scanner
-        else:
-            used = self._received = min(len(data), plan.content_length)
-            self._body_left = plan.content_length - used
-            complete = not self._body_left
-        if limit and max(self._received, plan.content_length) > limit:
-            raise BadMessage(413, f"request body longer than {limit} bytes")
-        if not complete:
-            self.deadline = monotonic() + self.edge.progress_timeout
-            return data, False
-        self._tail = data[used:]
-        return data[:used], True
+        if plan.chunked and not self._minor:
+            raise BadMessage(400, "Transfer-Encoding in an HTTP/1.0 request")
+        body = IncomingBody(-1 if plan.chunked else plan.content_length, self.edge.max_body)
+        used = body.feed(data)
+        self._received = body.received
+        if body.done:
+            self._tail = data[used:]
+            return data[:used], True
+        self._body = body
+        self.deadline = monotonic() + self.edge.progress_timeout
+        return data, False
 
-    def _body(self, data: bytes) -> None:
+    def _more_body(self, body: IncomingBody, data: bytes) -> None:
         exchange = self._exchange
         assert exchange is not None
-        scanner = self._scanner
-        if scanner is not None:
-            try:
-                used = scanner.feed(data)
-                if self.edge.max_body and scanner.payload > self.edge.max_body:
-                    raise BadMessage(413, f"request body longer than {self.edge.max_body} bytes")
-            except BadMessage as bad:
-                self._keep = False
-                self._scanner = None
-                exchange.reject_rest(malformed(bad.status, bad.reason))
-                return
-            exchange.request_bytes = scanner.payload
-            complete = scanner.done
-            if complete:
-                self._scanner = None
-        else:
-            used = min(len(data), self._body_left)
-            self._body_left -= used
-            exchange.request_bytes += used
-            complete = not self._body_left
+        try:
+            used = body.feed(data)
+        except BadMessage as bad:
+            self._keep = False
+            self._body = None
+            exchange.reject_rest(malformed(bad.status, bad.reason))
+            return
+        exchange.request_bytes = body.received
+        complete = body.done
         if complete:
+            self._body = None
             self.deadline = inf
             if used < len(data):
                 self._tail = data[used:]
@@ -281,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.pause_reading()
 
     def resume_request(self) -> None:
-        if self._body_left or self._scanner is not None:
+        if self._body is not None:
             self.deadline = monotonic() + self.edge.progress_timeout
         self._request_paused = False
         self.transport.resume_reading()
@@ -323,25 +302,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _send_unusual(self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool) -> None:
         """Responses whose framing, connection or fields are not the common ones (RFC 9112 sections 6.1, 6.3, 9.6)."""
-        keep = self._keep and not self.edge.draining and (exchange.request_complete or not complete)
-        head = plan.head if self._minor or not plan.chunked else plan.head_without_coding
-        framing = b""
-        self._recoder = None
-        if not (plan.bodiless or exchange.line.is_head):
-            if plan.chunked and not self._minor:
-                head = plan.head_without_coding
-                self._recoder = FromChunks()
-                keep = False
-            elif not plan.chunked and plan.content_length < 0:
-                if self._minor:
-                    framing = b"Transfer-Encoding: chunked\r\n"
-                    self._recoder = ToChunks()
-                else:
-                    keep = False
-        self._keep = keep
+        head, self._recoder, delimited = plan.framed_for(self._minor, exchange.line.is_head)
+        stays = exchange.request_complete or not complete
+        self._keep = self._keep and delimited and stays and not self.edge.draining
         date = b"" if plan.has_date else self.edge.date_field()
         request_id = b"" if plan.has_request_id else exchange.id_field
-        self.transport.write(b"".join((head, framing, date, request_id, self._connection_field(), b"\r\n")))
+        self.transport.write(b"".join((head, date, request_id, self._connection_field(), b"\r\n")))
         if body or complete:
             self.send_body(body, complete)
 
@@ -401,8 +367,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._exchange = None
         if not self._keep or not exchange.request_complete:
-            self._body_left = 0
-            self._scanner = None
+            self._body = None
             if exchange.request_complete and not self._tail:
                 self._state = LINGER
                 self.deadline = monotonic() + self.edge.progress_timeout
@@ -457,7 +422,7 @@ class ClientConnection(asyncio.Protocol):
         tunnel = self._tunnel = Tunnel(exchange, self.transport, backend.transport)
         self._state = TUNNEL
         self._exchange = None
-        self._scanner = None
+        self._body = None
         self.deadline = inf
         backend.begin_tunnel(tunnel)
         self.transport.write(head + b"\r\n" + first)
@@ -499,7 +464,7 @@ class ClientConnection(asyncio.Protocol):
                 self._state = LINGER
                 self.deadline = now + LINGER_SECONDS
                 self.transport.close()
-        elif self._exchange is not None and (self._body_left or self._scanner is not None):
+        elif self._exchange is not None and self._body is not None:
             self.edge.metrics.rejected_requests += 1
             self._exchange.reject_rest(answers.request_timeout())
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.http1.fields import Line, our_line
 from router.http1.grammar import VOUCHED_FOR, Limits, list_members
+from router.http1.recode import FromChunks, Recoder, ToChunks
 from router.http1.request import RequestFields, parse_fields
 from router.http1.response import ResponseHead, parse_head
 from router.settings import Settings
@@ -272,8 +273,15 @@ class ResponsePlan:
         self.plain = self.has_date and not self.has_request_id and delimited
         """Needs nothing but the request id: what nearly every response is."""
 
-    @property
-    def head_without_coding(self) -> bytes:
-        """``head`` for a client that cannot read chunks."""
-        lines = self.head.splitlines(keepends=True)
-        return b"".join(line for line in lines if not line.lower().startswith(b"transfer-encoding:"))
+    def framed_for(self, minor: int, is_head: bool) -> tuple[bytes, Recoder | None, bool]:
+        """For a client of HTTP/1.``minor``: the head, how the body is to be recoded (None: as it comes), and whether
+        the client can tell the end of the response from that of its connection (RFC 9112 section 6.3)."""
+        if self.chunked and not minor:
+            lines = self.head.splitlines(keepends=True)
+            head = b"".join(line for line in lines if not line.lower().startswith(b"transfer-encoding:"))
+            return (head, None, True) if self.bodiless or is_head else (head, FromChunks(), False)
+        if self.bodiless or is_head or self.chunked or self.content_length >= 0:
+            return self.head, None, True
+        if minor:
+            return self.head + b"Transfer-Encoding: chunked\r\n", ToChunks(), True
+        return self.head, None, False

@@ -274,4 +274,7 @@ class TestResponses:
 
     def test_the_coding_can_be_left_out(self) -> None:
         made = response(b"A: 1", b"transfer-ENCODING: chunked", b"B: Transfer-Encoding:")
-        assert made.head_without_coding == b"HTTP/1.1 200 OK\r\nA: 1\r\nB: Transfer-Encoding:\r\n"
+        head, recoder, delimited = made.framed_for(0, False)
+        assert head == b"HTTP/1.1 200 OK\r\nA: 1\r\nB: Transfer-Encoding:\r\n"
+        assert recoder is not None
+        assert not delimited
