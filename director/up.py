@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -158,9 +159,14 @@ def _show(console: Console, parts: Parts) -> None:
     )
 
 
+def _program() -> str:
+    """How this person can call ``millrace``: by its name, or else as they just did."""
+    return "millrace" if shutil.which("millrace") or not sys.argv[0].endswith("millrace") else sys.argv[0]
+
+
 def _list_routes(plan: Plan) -> str:
     """The command that lists the routes, from the folder where this program was started."""
-    command = ["millrace", "routes", "list"]
+    command = [_program(), "routes", "list"]
     if plan.redis:
         command += ["--redis", redacted(plan.redis)]
     elif plan.data != _DATA.absolute():
