@@ -117,15 +117,45 @@ class BackendConnection(asyncio.Protocol):
     # The request ------------------------------------------------------------------------------------------------
 
     def send_head(self, exchange: Exchange, body: bytes) -> None:
-        """Begin an exchange; ``body`` is what there is of the request body."""
+        """Begin an exchange: the client's lines in their order, then ours; ``body`` is what there is of the body."""
         self.exchange = exchange
         self._state = HEAD
         edge = self.edge
-        self.deadline = exchange.started + (
-            edge.response_timeout if exchange.request_complete else edge.endpoint_timeout
-        )
-        head = exchange.request_head(self.endpoint)
-        self.transport.write(head + body if body else head)
+        now = exchange.started
+        self.deadline = now + (edge.response_timeout if exchange.request_complete else edge.endpoint_timeout)
+        plan = exchange.plan
+        endpoint = self.endpoint
+        if plan.plain:
+            self.transport.write(
+                b"".join(
+                    (
+                        exchange.line.wire,
+                        plan.fields,
+                        exchange.client.forward_fields,
+                        edge.start_field if now < edge.start_field_until else edge.renew_start_field(now),
+                        exchange.id_field,
+                        endpoint.fields or endpoint.identity(),
+                        edge.backend_head_end,
+                        body,
+                    )
+                )
+            )
+        else:
+            self.transport.write(self._unusual_head(exchange) + body)
+
+    def _unusual_head(self, exchange: Exchange) -> bytes:
+        """The head of a request that says something itself about who forwarded it and when."""
+        edge = self.edge
+        plan = exchange.plan
+        client = exchange.client
+        before = plan.forwarded_for + b", " if plan.forwarded_for else b""
+        parts = [exchange.line.wire, plan.fields, b"X-Forwarded-For: %b%b\r\n" % (before, client.ip)]
+        if plan.forwarded_proto is None:
+            parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
+        if plan.needs_start:
+            parts.append(edge.renew_start_field(exchange.started))
+        parts += (exchange.id_field, self.endpoint.fields or self.endpoint.identity(), edge.backend_head_end)
+        return b"".join(parts)
 
     def send_body(self, data: bytes, complete: bool) -> None:
         """More of the request body; ``complete`` ends it, and the wait for the response begins."""
@@ -172,7 +202,24 @@ class BackendConnection(asyncio.Protocol):
                     and not exchange.line.is_head  # type: ignore[union-attr]
                 ):
                     now = monotonic()
-                    self._release(plan.reusable, now)
+                    endpoint = self.endpoint
+                    idle = endpoint.idle
+                    edge = self.edge
+                    if (
+                        self._reused
+                        and plan.reusable
+                        and idle is not None
+                        and len(idle) < edge.max_idle
+                        and endpoint.routes
+                        and self._stalled_at < 0
+                        and not self._reading_paused
+                    ):  # as _release would, without its questions
+                        self.exchange = None
+                        self._state = IDLE
+                        self.deadline = now + edge.backend_idle_timeout
+                        idle.append(self)
+                    else:
+                        self._release(plan.reusable, now)
                     exchange.respond(plan, body, True, now)  # type: ignore[union-attr]
                     return
             self._take_head(data)

@@ -144,6 +144,13 @@ class Exchange:
         endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
         if endpoint is None:
             self._answer(answers.connection_limit(plan.host_field or b""))
+        elif endpoint.idle and not body and self.line.idempotent:  # as _attempt would, without its questions
+            if edge.access_log is not None:
+                self.sent_at = monotonic()
+            self.endpoint = endpoint
+            endpoint.in_flight += 1
+            self.backend = backend = endpoint.idle.pop()
+            backend.send_head(self, b"")
         else:
             self._attempt(endpoint, False)
 
@@ -231,33 +238,6 @@ class Exchange:
         backend.send_head(self, b"" if self._effort is None else self._body_so_far(self._effort))
         self.client.resume_request()
 
-    def request_head(self, endpoint: Endpoint) -> bytes:
-        """The head as this endpoint gets it: the client's lines in their order, then ours."""
-        edge = self.edge
-        plan = self.plan
-        now = self.started
-        if plan.plain:
-            return b"".join(
-                (
-                    self.line.wire,
-                    plan.fields,
-                    self.client.forward_fields,
-                    edge.start_field if now < edge.start_field_until else edge.renew_start_field(now),
-                    self.id_field,
-                    endpoint.fields or endpoint.identity(),
-                    edge.backend_head_end,
-                )
-            )
-        parts = [self.line.wire, plan.fields]
-        before = plan.forwarded_for + b", " if plan.forwarded_for else b""
-        parts.append(b"X-Forwarded-For: %b%b\r\n" % (before, self.client.ip))
-        if plan.forwarded_proto is None:
-            parts.append(b"X-Forwarded-Proto: %b\r\n" % self.client.scheme)
-        if plan.needs_start:
-            parts.append(edge.renew_start_field(now))
-        parts += (self.id_field, endpoint.fields or endpoint.identity(), edge.backend_head_end)
-        return b"".join(parts)
-
     def attempt_failed(self, text: str, *, dialing: bool = False, reused: bool = False, marks: bool = True) -> None:
         """No byte of a response came. Try elsewhere where that is safe, else answer 502.
 
@@ -315,8 +295,16 @@ class Exchange:
         """The final response head with what came of the body; the backend connection has let go if ``complete``."""
         self.status = plan.status
         self.response_bytes = len(body)
-        if complete:
-            self._settle(now)
+        if complete:  # as _settle would
+            edge = self.edge
+            self.backend = None
+            self.endpoint.in_flight -= 1  # type: ignore[union-attr]  # a response always comes from one
+            metrics = edge.metrics
+            metrics.statuses[plan.status] += 1
+            took = now - self.started
+            metrics.durations.append(took)
+            if edge.access_log is not None:
+                edge.access_log.write(log_entry.of_exchange(self, took))
         self.client.send_response(self, plan, body, complete, now)
 
     def more(self, data: bytes, complete: bool) -> None:
