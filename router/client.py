@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from router import answers, log_entry
 from router.answers import Answer, malformed
 from router.exchange import Exchange
-from router.forwarding import RequestPlan, ResponsePlan
+from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
 from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
 from router.http1.recode import Recoder
@@ -53,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
         "_keep",
         "_minor",
         "_parsing",
+        "_peer",
         "_received",
         "_recoder",
         "_request_paused",
@@ -62,7 +63,6 @@ class ClientConnection(asyncio.Protocol):
         "_tunnel",
         "_unread",
         "_write_paused",
-        "address",
         "deadline",
         "edge",
         "forward_fields",
@@ -75,7 +75,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any use, by connection_made
-        self.address = ""
+        self._peer: tuple[str, int] = ("", 0)
         self.ip = b""
         self.scheme = b"http"
         self.forward_fields = b""
@@ -104,12 +104,17 @@ class ClientConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(WRITE_AT_ONCE)
         peer = transport.get_extra_info("peername")
         if peer:
-            self.ip = peer[0].encode()
-            self.address = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
-        self.forward_fields = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.ip, self.scheme)
+            self._peer = peer
+            self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
         self.deadline = monotonic() + edge.read_header_timeout
         if not edge.admit(self):
             self._refuse(answers.too_many_clients())
+
+    @property
+    def address(self) -> str:
+        """``ip:port``."""
+        host, port = self._peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     # Requests ---------------------------------------------------------------------------------------------------
 

@@ -39,8 +39,9 @@ CLIENT_GONE: Final = 499
 class ClientSide(Protocol):
     """What an exchange asks of the connection that its client is on. ``complete`` ends the exchange for it, too."""
 
-    address: str
-    """``ip:port`` of the client."""
+    @property
+    def address(self) -> str: ...
+
     forward_fields: bytes
     """X-Forwarded-For and X-Forwarded-Proto lines for a request that has neither."""
     ip: bytes
