@@ -112,20 +112,24 @@ class RouteTable:
         pool = self._pools.get(route)
         if pool is None:
             pool = self._pools[route] = Pool()
-            self._count_route(route, 1)
-        algorithm = record.options.get("loadbalancing")
-        if algorithm in ALGORITHMS:
-            pool.algorithm = algorithm
-        for index, present in enumerate(pool.endpoints):
+            if "/" in route or route[0] == "*":
+                self._count_route(route, 1)
+        if record.options:
+            algorithm = record.options.get("loadbalancing")
+            if algorithm in ALGORITHMS:
+                pool.algorithm = algorithm
+        endpoints = pool.endpoints
+        if not endpoints:
+            self.version += 1
+            pool.endpoints = (self._endpoint(address, packed),)
+            return
+        for index, present in enumerate(endpoints):
             if present.address == address:
                 if present.packed != packed:
-                    endpoint = self._endpoint(address, packed)
-                    pool.endpoints = (*pool.endpoints[:index], endpoint, *pool.endpoints[index + 1 :])
+                    pool.endpoints = (*endpoints[:index], self._endpoint(address, packed), *endpoints[index + 1 :])
                     self._release(present)
                 return
-        if not pool.endpoints:
-            self.version += 1
-        pool.endpoints = (*pool.endpoints, self._endpoint(address, packed))
+        pool.endpoints = (*endpoints, self._endpoint(address, packed))
 
     def _endpoint(self, address: str, packed: bytes) -> Endpoint:
         endpoint = self._endpoints.get(address)

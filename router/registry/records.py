@@ -118,6 +118,8 @@ class EndpointRecord:
     options: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
     """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); others are kept as they came."""
 
+    address: str = field(init=False, repr=False, compare=False)
+    """``host:port`` (``[host]:port`` for IPv6): the identity of the endpoint in a route's pool."""
     packed: bytes = field(init=False, default=b"", repr=False, compare=False)
     """The JSON it came from, empty where it came from none: a third of its size, and all that a big table keeps."""
 
@@ -140,6 +142,8 @@ class EndpointRecord:
             valid = False
         if not valid:
             self._check_each()
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self.address = f"{host}:{self.tls_port or self.port}"
 
     def _check_each(self) -> None:
         """Every field by itself, to name the one that is wrong. Raises InvalidRecord."""
@@ -159,12 +163,6 @@ class EndpointRecord:
             raise InvalidRecord(f"endpoint_updated_at_ns: a number, not {self.endpoint_updated_at_ns!r}")
         self.tags = _pairs(self.tags, "tags")
         self.options = _pairs(self.options, "options")
-
-    @property
-    def address(self) -> str:
-        """``host:port`` (``[host]:port`` for IPv6): the identity of the endpoint in a route's pool."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.tls_port or self.port}"
 
     def to_json(self) -> bytes:
         """Compact JSON with sorted keys and without defaults: equal records give equal bytes. Without ``uris``."""
