@@ -14,6 +14,7 @@ exchange. ``abort`` first forgets the exchange, so that nothing calls back into 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from math import inf
 from time import monotonic
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 DIALING, IDLE, HEAD, BODY, TUNNEL, CLOSED = range(6)
 
 _UNTIL_CLOSE: Final = -1
+_OUR_SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""Errors of a dial that say nothing about the endpoint."""
 _WHOLE_RESPONSE: Final = 16 * 1024
 """Up to this many bytes, a response that arrived at once is worth taking apart by copying."""
 
@@ -89,15 +92,15 @@ class BackendConnection(asyncio.Protocol):
                 raise OSError(0, "TLS to backends is not available")
             await self.edge.loop.create_connection(lambda: self, record.host, record.port)
         except OSError as error:
-            self._dial_failed(f"connect: {reason(error)}")
+            self._dial_failed(f"connect: {reason(error)}", marks=error.errno not in _OUR_SHORTAGE)
         finally:
             self._dial = None
 
-    def _dial_failed(self, why: str) -> None:
+    def _dial_failed(self, why: str, *, marks: bool = True) -> None:
         exchange = self._let_go()
         self.edge.forget(self)
         if exchange is not None:
-            exchange.attempt_failed(f"dial tcp {self.endpoint.address}: {why}", dialing=True)
+            exchange.attempt_failed(f"dial tcp {self.endpoint.address}: {why}", dialing=True, marks=marks)
 
     @property
     def connected(self) -> bool:
@@ -364,6 +367,10 @@ class BackendConnection(asyncio.Protocol):
     def idle_since(self) -> float:
         """Monotonic seconds; only of a connection that is idle."""
         return self.deadline - self.edge.backend_idle_timeout
+
+    @property
+    def is_idle(self) -> bool:
+        return self._state == IDLE
 
     def close(self) -> None:
         """Leave the idle list and close."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from email.utils import formatdate
 from math import inf
 from time import monotonic, time
@@ -94,6 +95,8 @@ class Edge:
         self.start_field_until = 0.0
         self._id_prefix = _id_prefix()
         self._id_batches = 0
+        self.max_backends = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        """Connections to backends, idle ones included; for one more, an idle one is closed."""
         self._max_clients = native.max_connections
         self._clients: list[set[ClientConnection]] = [set() for _ in range(SHARDS)]
         self._backends: list[set[BackendConnection]] = [set() for _ in range(SHARDS)]
@@ -167,11 +170,21 @@ class Edge:
 
     def dial(self, exchange: Exchange, endpoint: Endpoint) -> BackendConnection:
         """A new connection to an endpoint for this exchange, being opened."""
+        if sum(map(len, self._backends)) >= self.max_backends:
+            self._make_room()
         backend = BackendConnection(self, endpoint, exchange)
         backend.shard = self._shard()
         self._backends[backend.shard].add(backend)
         backend.dial()
         return backend
+
+    def _make_room(self) -> None:
+        """Close some idle connection to a backend: with very many endpoints, one each is more than there may be."""
+        for number in range(SHARDS):
+            for backend in self._backends[(self._next_shard + number) % SHARDS]:
+                if backend.is_idle:
+                    backend.close()
+                    return
 
     def forget(self, backend: BackendConnection) -> None:
         self._backends[backend.shard].discard(backend)

@@ -752,6 +752,19 @@ class TestDrain:
         wait_until(lambda: edge.edge.connections == 0)
 
 
+def test_idle_connections_make_room_when_there_are_too_many(edge: RunningEdge) -> None:
+    with backend(answering(OK)) as app:
+        for number in range(30):
+            edge.register(f"app-{number}.test", app.port, app=str(number))
+        edge.edge.max_backends = 10
+        client = edge.connect()
+        for number in [*range(30), *range(30)]:
+            client.send(b"GET / HTTP/1.1\r\nHost: app-%d.test\r\n\r\n" % number)
+            assert client.message().status == 200
+            assert edge.do(lambda: sum(map(len, edge.edge._backends))) <= 12  # type: ignore[operator]
+    assert edge.metrics.statuses[200] == 60
+
+
 def test_a_slow_reader_holds_up_its_backend_and_little_memory(edge: RunningEdge) -> None:
     sent: list[int] = []
     size = 64 * 1024 * 1024
