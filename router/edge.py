@@ -19,7 +19,7 @@ from router.access_log import AccessLog
 from router.backend import BackendConnection
 from router.client import ClientConnection
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
-from router.http1.grammar import BadMessage, Limits
+from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine, parse_line
 from router.metrics import Metrics
 from router.settings import Settings
@@ -61,10 +61,8 @@ class Edge:
         self.loop = loop
         self.draining = False
         self.rules = ForwardingRules(settings)
-        self.request_limits = Limits(
-            settings.max_request_header_bytes, settings.max_request_headers, native.max_request_target_bytes
-        )
-        self.response_limits = Limits(settings.max_response_header_bytes, settings.max_response_headers)
+        self.request_limits = self.rules.request_limits
+        self.response_limits = self.rules.response_limits
         self.algorithm = settings.balancing_algorithm
         self.max_in_flight = settings.backends.max_conns
         self.max_attempts = settings.backends.max_attempts

@@ -62,15 +62,13 @@ class ClientSide(Protocol):
 class _Effort:
     """What only an exchange needs that does not go through at the first try, or has a body."""
 
-    __slots__ = ("attempts", "failure", "held", "held_bytes", "repeatable", "tried")
+    __slots__ = ("attempts", "held", "held_bytes", "repeatable", "tried")
 
     def __init__(self) -> None:
         self.attempts = 0
         """Made so far."""
         self.tried: list[Endpoint] | None = None
         """Endpoints that are not to be asked again."""
-        self.failure: Answer | None = None
-        """What the client gets if no other attempt is made."""
         self.held: list[bytes] = []
         """The request body so far, for another attempt."""
         self.held_bytes = 0
@@ -251,7 +249,6 @@ class Exchange:
         if effort is None:
             effort = self._effort = _Effort()
         effort.attempts += not reused
-        effort.failure = answers.endpoint_failure(text)
         if not reused:
             if marks:
                 endpoint.failed_until = monotonic() + edge.failed_endpoint_seconds
@@ -265,7 +262,7 @@ class Exchange:
                 self._attempt(another, True)
                 return
         edge.metrics.bad_gateways += 1
-        self._answer(effort.failure)
+        self._answer(answers.endpoint_failure(text))
 
     def attempt_timed_out(self, text: str) -> None:
         """The response head did not come in time. Not repeated: the request may be at work still."""

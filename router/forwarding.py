@@ -66,7 +66,6 @@ class RequestPlan:
         "close",
         "common",
         "content_length",
-        "expect_continue",
         "fields",
         "forwarded_for",
         "forwarded_proto",
@@ -98,7 +97,6 @@ class RequestPlan:
         """The client accepts trailers (TE: trailers)."""
         self.upgrade = b""
         """Value of Upgrade where the client really asks for one."""
-        self.expect_continue = False
         self.forwarded_for: bytes | None = None
         """The client's X-Forwarded-For lines folded into one value."""
         self.forwarded_proto: bytes | None = None
@@ -140,24 +138,24 @@ def forwarded_from(ip: str, scheme: bytes) -> tuple[bytes, bytes]:
 class ForwardingRules:
     """The settings' say in it: makes plans from field blocks and response heads."""
 
-    __slots__ = ("_force_https", "_forwarded_host", "_request_limits", "_response_limits", "_sanitize_proto")
+    __slots__ = ("_force_https", "_forwarded_host", "_sanitize_proto", "request_limits", "response_limits")
 
     def __init__(self, settings: Settings) -> None:
         self._force_https = settings.force_forwarded_proto_https
         self._sanitize_proto = settings.sanitize_forwarded_proto
         self._forwarded_host = settings.millrace.forwarded_host
-        self._request_limits = Limits(
+        self.request_limits = Limits(
             settings.max_request_header_bytes, settings.max_request_headers, settings.millrace.max_request_target_bytes
         )
-        self._response_limits = Limits(settings.max_response_header_bytes, settings.max_response_headers)
+        self.response_limits = Limits(settings.max_response_header_bytes, settings.max_response_headers)
 
     def request_plan(self, block: bytes) -> RequestPlan:
         """From a request's field lines. Raises BadMessage."""
-        return self.plan_request(parse_fields(block, self._request_limits))
+        return self.plan_request(parse_fields(block, self.request_limits))
 
     def request_plan_for(self, block: bytes, authority: bytes) -> RequestPlan:
         """As ``request_plan``, with Host replaced by the authority of the target (RFC 9112 section 3.2.2)."""
-        fields = parse_fields(block, self._request_limits)
+        fields = parse_fields(block, self.request_limits)
         fields.lines = [line for line in fields.lines if line.name != b"host"]
         fields.lines.insert(0, our_line(b"Host", authority))
         fields.host = authority
@@ -165,7 +163,7 @@ class ForwardingRules:
 
     def request_plan_without_upgrade(self, block: bytes) -> RequestPlan:
         """As ``request_plan``, for a sender that may not ask for another protocol."""
-        fields = parse_fields(block, self._request_limits)
+        fields = parse_fields(block, self.request_limits)
         fields.connection -= {b"upgrade"}
         return self.plan_request(fields)
 
@@ -174,7 +172,6 @@ class ForwardingRules:
         plan = RequestPlan(fields.host)
         plan.content_length = fields.content_length
         plan.chunked = fields.chunked
-        plan.expect_continue = fields.expect_continue
         if self._force_https:
             plan.forwarded_proto = b"https"
         options = fields.connection
@@ -234,7 +231,7 @@ class ForwardingRules:
 
     def response_plan(self, head: bytes) -> ResponsePlan:
         """From a whole response head. Raises BadMessage (502)."""
-        return ResponsePlan(parse_head(head, self._response_limits))
+        return ResponsePlan(parse_head(head, self.response_limits))
 
 
 class ResponsePlan:
