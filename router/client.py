@@ -216,10 +216,9 @@ class ClientConnection(asyncio.Protocol):
             raise BadMessage(400, "missing required Host header")
         if line.method == b"CONNECT" and (plan.chunked or plan.content_length > 0):
             raise BadMessage(400, "CONNECT with a body")
-        if line.authority and line.authority != plan.host_field:
-            return self.edge.rules.request_plan_for(block[:-2], line.authority)
-        if plan.upgrade and not line.minor:  # RFC 9110 section 7.8
-            return self.edge.rules.request_plan_without_upgrade(block[:-2])
+        may_upgrade = line.minor == 1
+        if (line.authority and line.authority != plan.host_field) or (plan.upgrade and not may_upgrade):
+            return self.edge.rules.request_plan_for(block[:-2], line.authority, may_upgrade=may_upgrade)
         return plan
 
     def _begin_body(self, plan: RequestPlan, data: bytes) -> tuple[bytes, bool]:

@@ -153,18 +153,18 @@ class ForwardingRules:
         """From a request's field lines. Raises BadMessage."""
         return self.plan_request(parse_fields(block, self.request_limits))
 
-    def request_plan_for(self, block: bytes, authority: bytes) -> RequestPlan:
-        """As ``request_plan``, with Host replaced by the authority of the target (RFC 9112 section 3.2.2)."""
-        fields = parse_fields(block, self.request_limits)
-        fields.lines = [line for line in fields.lines if line.name != b"host"]
-        fields.lines.insert(0, our_line(b"Host", authority))
-        fields.host = authority
-        return self.plan_request(fields)
+    def request_plan_for(self, block: bytes, authority: bytes = b"", *, may_upgrade: bool = True) -> RequestPlan:
+        """As ``request_plan``, with Host replaced by the target's authority where it has one (RFC 9112 section 3.2.2).
 
-    def request_plan_without_upgrade(self, block: bytes) -> RequestPlan:
-        """As ``request_plan``, for a sender that may not ask for another protocol."""
+        ``may_upgrade``: False for a sender that may not ask for another protocol (RFC 9110 section 7.8).
+        """
         fields = parse_fields(block, self.request_limits)
-        fields.connection -= {b"upgrade"}
+        if authority:
+            fields.lines = [line for line in fields.lines if line.name != b"host"]
+            fields.lines.insert(0, our_line(b"Host", authority))
+            fields.host = authority
+        if not may_upgrade:
+            fields.connection -= {b"upgrade"}
         return self.plan_request(fields)
 
     def plan_request(self, fields: RequestFields) -> RequestPlan:

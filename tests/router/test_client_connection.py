@@ -142,12 +142,14 @@ class TestHttp10:
             client.send(b"HEAD / HTTP/1.0\r\nHost: app.test\r\n\r\n")
             assert client.message(bodiless=True).get("Transfer-Encoding") is None
 
-    def test_cannot_ask_for_another_protocol(self, edge: RunningEdge) -> None:
+    @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.0", b"GET http://app.test/ HTTP/1.0"])
+    @pytest.mark.parametrize("host", [b"app.test", b"APP.test"])
+    def test_cannot_ask_for_another_protocol(self, edge: RunningEdge, request_line: bytes, host: bytes) -> None:
         seen: list[Message] = []
         with backend(answering(OK, seen)) as app:
             edge.register("app.test", app.port)
             client = edge.connect()
-            client.send(b"GET / HTTP/1.0\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            client.send(request_line + b"\r\nHost: " + host + b"\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
             assert client.message().status == 200
         assert seen[0].get("Upgrade") is None
 
