@@ -31,7 +31,7 @@ from router.tunnel import WRITE_AT_ONCE, Tunnel
 
 if TYPE_CHECKING:
     from router.backend import BackendConnection
-    from router.edge import Edge
+    from router.edge import Edge, Minded
 
 READY, BUSY, TUNNEL, LINGER = range(4)
 
@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         "_body",
         "_exchange",
         "_keep",
+        "_layer",
         "_minor",
         "_parsing",
         "_peer",
@@ -72,12 +73,15 @@ class ClientConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(
+        self, edge: Edge, peer: tuple[str, int] | None = None, scheme: bytes = b"http", layer: Minded | None = None
+    ) -> None:
         self.edge = edge
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any use, by connection_made
-        self._peer: tuple[str, int] = ("", 0)
+        self._peer = peer or ("", 0)
+        self._layer = layer
         self.ip = b""
-        self.scheme = b"http"
+        self.scheme = scheme
         self.forward_fields = b""
         self.deadline = inf
         """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
@@ -102,12 +106,15 @@ class ClientConnection(asyncio.Protocol):
         edge = self.edge
         self.transport = transport
         transport.set_write_buffer_limits(WRITE_AT_ONCE)
-        peer = transport.get_extra_info("peername")
+        peer = self._peer if self._peer[0] else transport.get_extra_info("peername")
         if peer:
             self._peer = peer
             self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
         self.deadline = monotonic() + edge.read_header_timeout
-        if not edge.admit(self):
+        if self._layer is not None:
+            edge.replace(self._layer, self)
+            self._layer = None
+        elif not edge.admit(self):
             self._refuse(answers.too_many_clients())
 
     @property

@@ -13,7 +13,7 @@ import resource
 from email.utils import formatdate
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router.access_log import AccessLog
 from router.backend import BackendConnection
@@ -41,6 +41,21 @@ REMEMBERED_BYTES: Final = 2048
 """Longer ones are not remembered."""
 SEEN_ONCE: Final = 16 * 1024
 """Of how many more it is known that they came once."""
+
+
+class Minded(Protocol):
+    """A client connection, or what goes before one on the same transport, as the edge sees it."""
+
+    deadline: float
+    """Monotonic seconds after which the sweep calls ``expired``."""
+    shard: int
+    """The edge's own note."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+    def expired(self, now: float) -> None: ...
+    def close_if_idle(self) -> None:
+        """For a drain: close unless something is under way."""
 
 
 class Edge:
@@ -96,7 +111,7 @@ class Edge:
         self.max_backends = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         """Connections to backends, idle ones included; for one more, an idle one is closed."""
         self._max_clients = native.max_connections
-        self._clients: list[set[ClientConnection]] = [set() for _ in range(SHARDS)]
+        self._clients: list[set[Minded]] = [set() for _ in range(SHARDS)]
         self._backends: list[set[BackendConnection]] = [set() for _ in range(SHARDS)]
         self._next_shard = 0
         self._swept = 0
@@ -111,9 +126,15 @@ class Edge:
         """Begin to mind deadlines."""
         self._timer = self.loop.call_later(TICK, self._sweep)
 
-    def client(self) -> ClientConnection:
-        """Factory for ``loop.create_server``."""
-        return ClientConnection(self)
+    def client(
+        self, peer: tuple[str, int] | None = None, scheme: bytes = b"http", layer: Minded | None = None
+    ) -> ClientConnection:
+        """The protocol of a new connection from a client.
+
+        ``peer`` is who it comes from where the transport cannot know; ``layer`` is what was admitted before it on the
+        same connection, and whose place it takes.
+        """
+        return ClientConnection(self, peer, scheme, layer)
 
     @property
     def connections(self) -> int:
@@ -149,7 +170,7 @@ class Edge:
 
     # Connections ------------------------------------------------------------------------------------------------
 
-    def admit(self, client: ClientConnection) -> bool:
+    def admit(self, client: Minded) -> bool:
         """Mind a new client connection. Returns False if there are too many already: it is to be refused."""
         metrics = self.metrics
         metrics.client_connections += 1
@@ -158,7 +179,14 @@ class Edge:
         self._clients[client.shard].add(client)
         return not self._max_clients or metrics.client_connections <= self._max_clients
 
-    def forget_client(self, client: ClientConnection) -> None:
+    def replace(self, layer: Minded, client: Minded) -> None:
+        """``client`` goes on with the connection that ``layer`` was admitted for."""
+        client.shard = layer.shard
+        shard = self._clients[layer.shard]
+        shard.discard(layer)
+        shard.add(client)
+
+    def forget_client(self, client: Minded) -> None:
         shard = self._clients[client.shard]
         if client in shard:
             shard.remove(client)

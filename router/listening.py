@@ -1,14 +1,18 @@
-"""Opens the traffic port: one listening socket per worker slot, all on one address, spread by the kernel.
+"""Opens the traffic ports: per listener one socket per worker slot, all on one address, spread by the kernel.
 
-A slot's socket lives as long as the supervisor, whoever serves it: connections that arrive while its worker is being
-replaced wait in its backlog and are lost to nobody. Never accepts anything itself.
+A listener has a name (``http``) that says what `router.listeners` does with what it accepts. A slot's sockets live as
+long as the supervisor, whoever serves them: connections that arrive while its worker is being replaced wait in a
+backlog and are lost to nobody. Never accepts anything itself.
 """
 
 from __future__ import annotations
 
 import resource
 import socket
+from dataclasses import dataclass
 from typing import Final
+
+from router.settings import Settings
 
 BACKLOG: Final = 4096
 
@@ -17,12 +21,43 @@ class CannotListen(Exception):
     """The address cannot be had; the message says which, why, and which settings to change."""
 
 
-def open_sockets(address: str, port: int, count: int) -> list[socket.socket]:
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One traffic port."""
+
+    name: str
+    """What is spoken there: ``http``."""
+    port: int
+    key: str
+    """The setting that says the port, for messages."""
+
+
+def listeners(settings: Settings) -> list[Listener]:
+    """The traffic ports that these settings ask for."""
+    return [Listener("http", settings.port, "port")]
+
+
+def open_all(settings: Settings, count: int) -> dict[str, list[socket.socket]]:
+    """``count`` listening sockets per listener, by its name. Raises CannotListen; then none is left open."""
+    opened: dict[str, list[socket.socket]] = {}
+    try:
+        for listener in listeners(settings):
+            opened[listener.name] = open_sockets(settings.millrace.address, listener.port, count, listener.key)
+    except CannotListen:
+        for sock in (sock for sockets in opened.values() for sock in sockets):
+            sock.close()
+        raise
+    return opened
+
+
+def open_sockets(address: str, port: int, count: int, key: str = "port") -> list[socket.socket]:
     """``count`` listening sockets that share ``address``:``port`` by SO_REUSEPORT; port 0 is chosen by the system.
+
+    ``key`` is the setting that says the port.
 
     Raises CannotListen: the name does not resolve, the address is not of this machine, the port is taken or privileged.
     """
-    where = f"millrace.address {address!r}, port {port}"
+    where = f"millrace.address {address!r}, {key} {port}"
     try:
         family, _, _, _, place = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -35,7 +70,7 @@ def open_sockets(address: str, port: int, count: int) -> list[socket.socket]:
         ) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CannotListen(f"{where}: {reason}; change port or millrace.address, or stop what uses it") from None
+        raise CannotListen(f"{where}: {reason}; change {key} or millrace.address, or stop what uses it") from None
 
 
 def _reserve(family: int, place: tuple[object, ...]) -> tuple[object, ...]:

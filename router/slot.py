@@ -1,9 +1,9 @@
-"""One worker slot of the supervisor: a listening socket, and a living worker process that serves it.
+"""One worker slot of the supervisor: its listening sockets, and a living worker process that serves them.
 
 Theory of operation. A slot has one *current* worker. When that dies, the slot starts another one, at once the first
 time and ever later while new ones die young (`Backoff`). A roll starts the successor beside it, waits until it is
 ready, makes it current, and tells the predecessor to drain: the predecessor is then *leaving*, and its death is no
-failure. The socket belongs to the slot for as long as it may serve, so what waits in its backlog outlives any worker.
+failure. The sockets belong to the slot for as long as it may serve, so what waits in a backlog outlives any worker.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final
 
@@ -54,7 +54,11 @@ class Slot:
     """``keep`` must run in a task from the start until ``drain`` or ``stop``."""
 
     def __init__(
-        self, index: int, sock: socket.socket, settings: Settings, on_gone: Callable[[WorkerProcess], None]
+        self,
+        index: int,
+        sockets: Mapping[str, socket.socket],
+        settings: Settings,
+        on_gone: Callable[[WorkerProcess], None],
     ) -> None:
         self.index = index
         self.current: WorkerProcess | None = None
@@ -63,7 +67,8 @@ class Slot:
         """Set once a worker was ready for the first time."""
         self.restarts = 0
         """Workers started because one died."""
-        self._sock = sock
+        self._sockets = sockets
+        """By the name of the listener."""
         self._settings = settings
         self._on_gone = on_gone
         self._successor: WorkerProcess | None = None
@@ -105,7 +110,7 @@ class Slot:
 
     async def _start(self, settings: Settings) -> WorkerProcess | None:
         try:
-            worker = await WorkerProcess.start(self.index, self._sock, settings, self)
+            worker = await WorkerProcess.start(self.index, self._sockets, settings, self)
         except OSError as error:
             _log.error("worker-not-started", extra={"data": {"slot": self.index, "why": str(error)}})
             return None
@@ -147,14 +152,16 @@ class Slot:
             self._successor.kill()
 
     def drain(self, longest: float) -> None:
-        """Give the socket up and let every worker finish what it has, for at most ``longest`` seconds."""
+        """Give the sockets up and let every worker finish what it has, for at most ``longest`` seconds."""
         self._ending = True
-        self._sock.close()
+        for sock in self._sockets.values():
+            sock.close()
         for worker in self.workers:
             worker.drain(DRAIN_IDLE_GRACE, longest)
 
     async def stop(self) -> None:
-        """End every worker at once and give the socket up; returns when they are gone."""
+        """End every worker at once and give the sockets up; returns when they are gone."""
         self._ending = True
-        self._sock.close()
+        for sock in self._sockets.values():
+            sock.close()
         await asyncio.gather(*(worker.stop() for worker in self.workers))

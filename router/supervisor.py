@@ -16,7 +16,8 @@ import dataclasses
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator, Coroutine
+import socket
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -25,7 +26,7 @@ import uvloop
 
 from router import access_log, logs, metrics_page
 from router.config import ConfigError, load
-from router.listening import CannotListen, open_sockets, raise_file_limit
+from router.listening import CannotListen, open_all, raise_file_limit
 from router.registry.connect import InvalidRedisUrl, parse
 from router.settings import Settings
 from router.slot import Slot
@@ -67,7 +68,7 @@ class Supervisor:
         raise_file_limit()
         _check_folder_and_log(settings)
         count = native.workers or os.cpu_count() or 1
-        sockets = open_sockets(native.address, settings.port, count)
+        sockets = open_all(settings, count)
         try:
             status_port = await self._status.open(settings.status.host, settings.status.port)
         except OSError as error:
@@ -75,9 +76,12 @@ class Supervisor:
                 f"status.host {settings.status.host!r}, status.port {settings.status.port}: "
                 f"{error.strerror}; change status.port or status.host, or stop what uses it"
             ) from None
-        place = {"address": native.address, "port": sockets[0].getsockname()[1], "status_port": status_port}
+        place = {"address": native.address, **_ports(sockets), "status_port": status_port}
         _log.info("starting", extra={"data": {"workers": count, **place}})
-        self._slots = [Slot(i, sock, settings, self._worker_gone) for i, sock in enumerate(sockets)]
+        self._slots = [
+            Slot(number, {name: sockets[name][number] for name in sockets}, settings, self._worker_gone)
+            for number in range(count)
+        ]
         self._listen_to_signals()
         for slot in self._slots:
             self._spawn(slot.keep())
@@ -239,6 +243,12 @@ class Supervisor:
         async with contextlib.aclosing(ready.routes()) as parts:
             async for part in parts:
                 yield part
+
+
+def _ports(sockets: Mapping[str, list[socket.socket]]) -> dict[str, int]:
+    """Where each listener listens: ``port`` for http, ``https_port`` and the like for others."""
+    names = {name: "port" if name == "http" else f"{name}_port" for name in sockets}
+    return {names[name]: ours[0].getsockname()[1] for name, ours in sockets.items()}
 
 
 def check(settings: Settings) -> None:

@@ -1,9 +1,9 @@
-"""One worker process: a route table, its follower, and the edge that serves one of the supervisor's sockets.
+"""One worker process: a route table, its follower, and the edge that serves one slot's sockets.
 
-Started only by `router.slot` as ``python -m router.worker CONTROL_FD LISTENING_FD SUPERVISOR_PID``; everything else
-comes over the control channel. It accepts connections only once the table is complete: who comes earlier waits in the
-socket's backlog. It must never outlive its supervisor, and never take a signal of the terminal's as its own: starting,
-rolling, draining and stopping are the supervisor's to say.
+Started only by `router.slot` as ``python -m router.worker CONTROL_FD SUPERVISOR_PID LISTENER=FD ...``; everything
+else comes over the control channel. It accepts connections only once the table is complete: who comes earlier waits in
+a socket's backlog. It must never outlive its supervisor, and never take a signal of the terminal's as its own:
+starting, rolling, draining and stopping are the supervisor's to say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from router import logs
 from router.access_log import AccessLog
 from router.control import Channel, Message
 from router.edge import Edge
+from router.listeners import Listeners
 from router.listening import BACKLOG
 from router.metrics import Metrics
 from router.metrics_page import counted
@@ -56,7 +57,7 @@ _log = logging.getLogger("router.worker")
 class Worker:
     """What lives in the process. ``run`` is its whole life."""
 
-    def __init__(self, channel: Channel, listening: socket.socket, slot: int, settings: Settings) -> None:
+    def __init__(self, channel: Channel, listening: Mapping[str, socket.socket], slot: int, settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         self._channel = channel
         self._listening = listening
@@ -73,7 +74,8 @@ class Worker:
             on_ready=self._caught_up.set,
             writes_snapshot=slot == 0,
         )
-        self._server: asyncio.AbstractServer | None = None
+        self._listeners = Listeners(settings, self._edge)
+        self._servers: list[asyncio.AbstractServer] = []
         self._dumps: dict[int, Iterator[bytes]] = {}
         self._draining: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
@@ -84,8 +86,8 @@ class Worker:
         obey = asyncio.create_task(self._obey())
         drained = asyncio.create_task(self._drained.wait())
         done, _ = await asyncio.wait((work, obey, drained), return_when=asyncio.FIRST_COMPLETED)
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._edge.abort()
         tasks = [task for task in (work, obey, drained, self._draining) if task is not None]
         for task in tasks:
@@ -108,7 +110,10 @@ class Worker:
         _settle_memory()
         self._edge.start()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._edge.client, sock=self._listening.dup(), backlog=BACKLOG)
+        self._servers = [
+            await loop.create_server(self._listeners.protocol(name), sock=sock.dup(), backlog=BACKLOG)
+            for name, sock in self._listening.items()
+        ]
         self._channel.send({"say": "ready"})
         _log.info("worker-ready", extra={"data": {"routes": len(self._table)}})
 
@@ -165,21 +170,23 @@ class Worker:
                 continue
 
     async def _stop_accepting(self) -> None:
-        """Close this process's copy of the listening socket, once everyone in its backlog has been let in."""
-        if self._server is None:
+        """Close this process's copies of the listening sockets, once everyone in their backlogs has been let in."""
+        servers, self._servers = self._servers, []
+        if not servers:
             return
-        self._server.close()
-        self._server = None
+        for server in servers:
+            server.close()
         loop = asyncio.get_running_loop()
-        self._listening.setblocking(False)
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                break
-            client.setblocking(False)
-            await loop.connect_accepted_socket(self._edge.client, client)
-        self._listening.close()
+        for name, sock in self._listening.items():
+            sock.setblocking(False)
+            while True:
+                try:
+                    client, _ = sock.accept()
+                except (BlockingIOError, ConnectionAbortedError):
+                    break
+                client.setblocking(False)
+                await loop.connect_accepted_socket(self._listeners.protocol(name), client)
+            sock.close()
 
     def _report(self) -> Message:
         follower, usage = self._follower, resource.getrusage(resource.RUSAGE_SELF)
@@ -239,7 +246,7 @@ def _die_with(supervisor: int) -> None:
         sys.exit(0)
 
 
-async def _live(control: int, listening: int) -> int:
+async def _live(control: int, listening: Mapping[str, int]) -> int:
     channel = await Channel.over(socket.socket(fileno=control))
     start = await channel.receive()
     if start is None:
@@ -247,14 +254,15 @@ async def _live(control: int, listening: int) -> int:
     settings: Settings = from_plain(Settings, start["settings"])
     logs.to_stdout(settings.logging.level, worker=start["slot"])
     try:
-        await Worker(channel, socket.socket(fileno=listening), start["slot"], settings).run()
+        sockets = {name: socket.socket(fileno=number) for name, number in listening.items()}
+        await Worker(channel, sockets, start["slot"], settings).run()
     except Exception:
         _log.exception("worker-failed")
         return 1
     return 0
 
 
-def main(control: int, listening: int, supervisor: int) -> int:
+def main(control: int, supervisor: int, listening: Mapping[str, int]) -> int:
     """The process, from its first line to its exit code."""
     _die_with(supervisor)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -266,4 +274,5 @@ def main(control: int, listening: int, supervisor: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    _named = (argument.rpartition("=") for argument in sys.argv[3:])
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), {name: int(number) for name, _, number in _named}))

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from time import monotonic
 from typing import Final, Protocol, Self
 
@@ -68,15 +68,19 @@ class WorkerProcess:
         self._life = asyncio.create_task(self._live())
 
     @classmethod
-    async def start(cls, slot: int, listening: socket.socket, settings: Settings, keeper: Keeper) -> Self:
-        """A new process that serves ``listening``; it is not ready yet. Raises OSError: no process can be made."""
+    async def start(cls, slot: int, listening: Mapping[str, socket.socket], settings: Settings, keeper: Keeper) -> Self:
+        """A new process that serves ``listening``, sockets by the name of their listener; it is not ready yet.
+
+        Raises OSError: no process can be made.
+        """
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
             undo.enter_context(ours)
-            descriptors = (theirs.fileno(), listening.fileno())
+            descriptors = (theirs.fileno(), *(sock.fileno() for sock in listening.values()))
+            named = (f"{name}={sock.fileno()}" for name, sock in listening.items())
             process = await asyncio.create_subprocess_exec(
                 # -P: a folder that happens to hold a "router" of its own must not be taken for this package.
-                *(sys.executable, "-P", "-m", "router.worker", *map(str, descriptors), str(os.getpid())),
+                *(sys.executable, "-P", "-m", "router.worker", str(theirs.fileno()), str(os.getpid()), *named),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=descriptors,
             )
