@@ -338,6 +338,13 @@ class Peer:
             raise StreamReset(number, stream.reset)
         return stream.message
 
+    def outcome(self, number: int) -> int:
+        """The status of the whole response, or the code of the reset that came instead; the two never overlap."""
+        try:
+            return self.response(number).status
+        except StreamReset as reset:
+            return reset.code
+
     def head(self, number: int) -> Message:
         """The final response head, as soon as it is there. Raises StreamReset, ConnectionOver."""
         stream = self.stream(number)
