@@ -5,7 +5,7 @@ Theory of operation. The connection serves one exchange at a time and is on its 
     DIALING --open--> IDLE --send_head--> HEAD --final head--> BODY --end--> IDLE | closed
                                            |  ^                  |
                                            |  +--- 1xx           +--> the backend broke off: exchange.response_broken
-                                           +--> 101: TUNNEL, until either side ends
+                                           +--> 101: TUNNEL; its transport has another protocol then
 
 Whatever ends the connection comes through ``connection_lost``, and only there is it decided what that means for the
 exchange. ``abort`` first forgets the exchange, so that nothing calls back into one that is over.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,7 @@ from router.forwarding import ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
 from router.http1.response import check_partial_head
-from router.tunnel import WRITE_AT_ONCE, Tunnel
+from router.tunnel import WRITE_AT_ONCE, TunnelEnd
 
 if TYPE_CHECKING:
     from router.edge import Edge
@@ -51,7 +52,6 @@ class BackendConnection(asyncio.Protocol):
         "_stalled_at",
         "_state",
         "_tail",
-        "_tunnel",
         "deadline",
         "edge",
         "endpoint",
@@ -76,7 +76,6 @@ class BackendConnection(asyncio.Protocol):
         self._reused = False
         self._reusable = False
         self._stalled_at = -1
-        self._tunnel: Tunnel | None = None
         self._dial: asyncio.Task[object] | None = None
 
     # Opening ----------------------------------------------------------------------------------------------------
@@ -174,17 +173,13 @@ class BackendConnection(asyncio.Protocol):
             self.deadline = min(until, monotonic() + edge.response_timeout) if exchange.request_complete else until
 
     def pause_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.pause(self.transport)
-        elif self.exchange is not None:
+        if self.exchange is not None:
             self.exchange.client.pause_request()
             self._stalled_at = self.transport.get_write_buffer_size()
             self.deadline = min(self.deadline, monotonic() + self.edge.progress_timeout)
 
     def resume_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.resume(self.transport)
-        elif self.exchange is not None:
+        if self.exchange is not None:
             self._stalled_at = -1
             self._await_head()
             self.exchange.client.resume_request()
@@ -228,9 +223,6 @@ class BackendConnection(asyncio.Protocol):
             self._take_head(data)
         elif state == BODY:
             self._take_body(data)
-        elif state == TUNNEL:
-            assert self._tunnel is not None
-            self._tunnel.carry(self.transport, data)
         else:
             self.close()  # bytes that nobody asked for: whatever they are, they are no response
 
@@ -321,12 +313,12 @@ class BackendConnection(asyncio.Protocol):
         else:
             exchange.upgraded(plan, first)
 
-    def begin_tunnel(self, tunnel: Tunnel) -> None:
-        """From here on the connection carries bytes, not messages."""
+    def tunnel_end(self) -> TunnelEnd:
+        """From here on the connection carries bytes, not messages: to be joined to the client's side at once."""
         self._state = TUNNEL
-        self._tunnel = tunnel
         self.exchange = None
         self.deadline = inf
+        return TunnelEnd(self.transport, partial(self.edge.forget, self), stalled=self._stalled_at >= 0)
 
     def pause_response(self) -> None:
         """The client reads more slowly than we do."""
@@ -408,8 +400,6 @@ class BackendConnection(asyncio.Protocol):
             exchange.response_broken()
 
     def eof_received(self) -> bool:
-        if self._tunnel is not None:
-            return self._tunnel.end_of(self.transport)
         if self._state == BODY and self._left == _UNTIL_CLOSE and self._scanner is None:
             exchange = self._let_go()
             self._state = CLOSED
@@ -420,10 +410,7 @@ class BackendConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.edge.forget(self)
         state = self._state
-        if state == TUNNEL:
-            assert self._tunnel is not None
-            self._tunnel.lost(self.transport, exc)
-        elif state == HEAD and self.exchange is not None:
+        if state == HEAD and self.exchange is not None:
             exchange = self._let_go()
             assert exchange is not None
             if self._tail:

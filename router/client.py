@@ -4,7 +4,7 @@ Theory of operation. Bytes that belong to no request yet wait in ``_tail``, whos
 exchange is under way; requests that were pipelined behind it wait.
 
     READY --head--> BUSY (body still coming | body complete) --over----------> READY
-    READY --bad head--> LINGER           BUSY --upgrade, CONNECT--> TUNNEL
+    READY --bad head--> LINGER           BUSY --upgrade, CONNECT--> TUNNEL (its transport has another protocol then)
     any --close--> LINGER: our side is shut, what still comes is thrown away, then closed
 
 A connection that ends while an exchange is under way takes the exchange with it.
@@ -13,8 +13,7 @@ A connection that ends while an exchange is under way takes the exchange with it
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -27,7 +26,7 @@ from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
 from router.http1.recode import Recoder
 from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
-from router.tunnel import WRITE_AT_ONCE, Tunnel
+from router.tunnel import WRITE_AT_ONCE, Tunnel, TunnelEnd, reset
 
 if TYPE_CHECKING:
     from router.backend import BackendConnection
@@ -61,7 +60,6 @@ class ClientConnection(asyncio.Protocol):
         "_stalled_at",
         "_state",
         "_tail",
-        "_tunnel",
         "_unread",
         "_write_paused",
         "deadline",
@@ -99,7 +97,6 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = False
         self._request_paused = False
         self._stalled_at = -1
-        self._tunnel: Tunnel | None = None
         self._unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
@@ -148,9 +145,6 @@ class ClientConnection(asyncio.Protocol):
                 self._tail += data
                 if len(self._tail) > self.edge.pipeline_buffer:
                     self.transport.pause_reading()
-        elif state == TUNNEL:
-            assert self._tunnel is not None
-            self._tunnel.carry(self.transport, data)
         else:
             self._unread += len(data)
             if self._unread > LINGER_BYTES:
@@ -346,9 +340,6 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """This client reads more slowly than its response comes."""
-        if self._tunnel is not None:
-            self._tunnel.pause(self.transport)
-            return
         self._write_paused = True
         self._stalled_at = self.transport.get_write_buffer_size()
         self.deadline = monotonic() + self.edge.progress_timeout
@@ -356,9 +347,6 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.backend.pause_response()
 
     def resume_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.resume(self.transport)
-            return
         self._write_paused = False
         self._stalled_at = -1
         if self._state == READY:
@@ -420,9 +408,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = LINGER
         if self.transport.is_closing():
             return
-        sock = self.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        reset(self.transport)
 
     def close_if_idle(self) -> None:
         """For a drain: close unless an exchange or a tunnel is under way."""
@@ -430,30 +416,29 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None:
-        tunnel = self._tunnel = Tunnel(exchange, self.transport, backend.transport)
         self._state = TUNNEL
         self._exchange = None
         self._body = None
         self.deadline = inf
-        backend.begin_tunnel(tunnel)
-        self.transport.write(head + b"\r\n" + first)
+        ours = TunnelEnd(self.transport, partial(self.edge.forget_client, self), stalled=self._write_paused)
+        theirs = backend.tunnel_end()
+        Tunnel(self.edge, exchange, ours, theirs)
+        self.transport.write(head + b"\r\n")
+        if first:
+            theirs.data_received(first)
         tail = self._tail
         if tail:
             self._tail = b""
-            backend.transport.write(tail)
-            self.transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        return self._tunnel is not None and self._tunnel.end_of(self.transport)
+            ours.data_received(tail)
+            if not theirs.stalled:
+                self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.edge.forget_client(self)
         exchange = self._exchange
         self._exchange = None
         self._state = LINGER
-        if self._tunnel is not None:
-            self._tunnel.lost(self.transport, exc)
-        elif exchange is not None:
+        if exchange is not None:
             exchange.client_gone()
 
     def expired(self, now: float) -> None:

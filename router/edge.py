@@ -24,6 +24,7 @@ from router.http1.request import RequestLine, parse_line
 from router.metrics import Metrics
 from router.settings import Settings
 from router.table import RouteTable
+from router.tunnel import STOPPED, Tunnel
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
@@ -85,6 +86,8 @@ class Edge:
         self.max_idle = 0 if settings.disable_keep_alives else settings.max_idle_conns_per_host
         self.backend_head_end = b"Connection: close\r\n\r\n" if settings.disable_keep_alives else b"\r\n"
         self.connect_allowed = native.connect
+        self.tunnel_idle_timeout = native.tunnel_idle_timeout or inf
+        self.tunnel_max_lifetime = native.tunnel_max_lifetime or inf
         self.pipeline_buffer = native.pipeline_buffer_bytes
         self.retry_buffer = native.retry_buffer_bytes
         self.dial_timeout = settings.endpoint_dial_timeout
@@ -113,6 +116,7 @@ class Edge:
         self._max_clients = native.max_connections
         self._clients: list[set[Minded]] = [set() for _ in range(SHARDS)]
         self._backends: list[set[BackendConnection]] = [set() for _ in range(SHARDS)]
+        self._tunnels: list[set[Tunnel]] = [set() for _ in range(SHARDS)]
         self._next_shard = 0
         self._swept = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -161,6 +165,9 @@ class Edge:
         """Close everything at once."""
         if self._timer is not None:
             self._timer.cancel()
+        for tunnels in self._tunnels:
+            for tunnel in list(tunnels):
+                tunnel.cut(STOPPED)
         for clients in self._clients:
             for client in list(clients):
                 client.transport.abort()
@@ -215,6 +222,17 @@ class Edge:
     def forget(self, backend: BackendConnection) -> None:
         self._backends[backend.shard].discard(backend)
 
+    def mind_tunnel(self, tunnel: Tunnel) -> None:
+        """Look after its deadline until ``forget_tunnel``; its two connections stay minded besides."""
+        self.metrics.tunnels += 1
+        self.metrics.tunnels_opened += 1
+        tunnel.shard = self._shard()
+        self._tunnels[tunnel.shard].add(tunnel)
+
+    def forget_tunnel(self, tunnel: Tunnel) -> None:
+        self.metrics.tunnels -= 1
+        self._tunnels[tunnel.shard].discard(tunnel)
+
     def _shard(self) -> int:
         self._next_shard = (self._next_shard + 1) % SHARDS
         return self._next_shard
@@ -226,6 +244,8 @@ class Edge:
             client.expired(now)
         for backend in [b for b in self._backends[self._swept] if b.deadline <= now]:
             backend.expired(now)
+        for tunnel in [t for t in self._tunnels[self._swept] if t.deadline <= now]:
+            tunnel.expired(now)
         if not self._swept:
             self.table.forget_emptied(now)
             self.metrics.settle()

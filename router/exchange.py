@@ -353,6 +353,9 @@ class Exchange:
         self._settle(monotonic())
         self.client.break_off()
 
-    def tunnel_over(self) -> None:
-        """Both directions of the tunnel have ended."""
+    def tunnel_over(self, from_client: int, from_backend: int, outcome: str) -> None:
+        """The tunnel that this exchange became is closed on both sides."""
+        self.request_bytes += from_client
+        self.response_bytes = from_backend
+        self.error = outcome
         self._settle(monotonic())

@@ -25,7 +25,10 @@ class Metrics:
         "retries",
         "statuses",
         "tunnels",
+        "tunnels_idle_too_long",
         "tunnels_opened",
+        "tunnels_outlived",
+        "tunnels_reset",
     )
 
     def __init__(self) -> None:
@@ -50,6 +53,12 @@ class Metrics:
         self.tunnels = 0
         """Open now."""
         self.tunnels_opened = 0
+        self.tunnels_idle_too_long = 0
+        """Cut because nothing moved for tunnel_idle_timeout."""
+        self.tunnels_outlived = 0
+        """Cut because they reached tunnel_max_lifetime."""
+        self.tunnels_reset = 0
+        """Broken off by one of their sides."""
 
     def observe(self, status: int, seconds: float) -> None:
         """One exchange ended, with the status the client saw."""

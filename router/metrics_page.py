@@ -21,7 +21,10 @@ COUNTERS: Final = {
     "retries": "Attempts after the first one of an exchange.",
     "backend_connections_opened": "Connections opened to endpoints.",
     "client_connections_accepted": "Client connections accepted.",
-    "tunnels_opened": "Tunnels opened by CONNECT or an upgrade.",
+    "tunnels_opened": "Tunnels opened by CONNECT, an upgrade or a TCP route.",
+    "tunnels_idle_too_long": "Tunnels cut because no byte moved for tunnel_idle_timeout.",
+    "tunnels_outlived": "Tunnels cut because they reached tunnel_max_lifetime.",
+    "tunnels_reset": "Tunnels that one of their sides broke off.",
 }
 """Fields of `router.metrics.Metrics` that only grow; published as ``millrace_<name>_total``."""
 GAUGES: Final = {

@@ -140,6 +140,10 @@ class Native:
     """X-Forwarded-Host: ``pass`` as it came (as Gorouter does), ``set`` to the request's host, ``remove``."""
     connect: bool = True
     """Whether CONNECT may open tunnels to registered routes."""
+    tunnel_idle_timeout: Seconds = 3600.0
+    """How long a tunnel (CONNECT, an upgrade, a TCP route) may carry no byte either way; 0 means no limit."""
+    tunnel_max_lifetime: Seconds = 0.0
+    """The longest a tunnel may last, busy or not; 0 means no limit."""
     max_connections: Annotated[int, Whole(0, 10_000_000)] = 0
     """Client connections per worker; 0 means as many as the file-descriptor limit allows."""
 

@@ -38,6 +38,11 @@ class MemoryTransport:
         self._paused = False
         loop.transports.append(self)
 
+    family = 2
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
     def setsockopt(self, *_: object) -> None:
         """The transport is its own socket, too."""
 
