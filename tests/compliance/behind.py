@@ -11,8 +11,11 @@ Script = bytes | Callable[[Message], bytes]
 
 
 @contextmanager
-def scripted(edge: RunningEdge, script: Callable[[Wire], None]) -> Iterator[Backend]:
-    with backend(script) as running:
+def scripted(edge: RunningEdge, script: Callable[[Wire], object]) -> Iterator[Backend]:
+    def run(wire: Wire) -> None:
+        script(wire)
+
+    with backend(run) as running:
         edge.register("app.test", running.port)
         try:
             yield running
