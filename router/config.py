@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import yaml
 
-from router.settings import Duration, Matching, OneOf, Settings, Size, Whole
+from router.settings import Duration, Matching, OneOf, Secret, Settings, Size, Whole
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 8
@@ -155,17 +155,44 @@ def _section(node: yaml.MappingNode, kind: type[Any], path: str, name: str, prob
             seen[key] = _line(key_node)
             hint = hints[key]
             if dataclasses.is_dataclass(hint):
-                if isinstance(value_node, yaml.MappingNode):
-                    values[key] = _section(value_node, hint, f"{path}{key}.", name, problems)  # type: ignore[arg-type]
-                elif not _is_null(value_node):
-                    allowed = ", ".join(f.name for f in dataclasses.fields(hint))
-                    problems.append(f"{where}: {path}{key} holds further keys ({allowed}), not {_shown(value_node)}")
+                if not _is_null(value_node):
+                    values[key] = _nested(value_node, hint, f"{path}{key}", where, name, problems)
+            elif get_origin(hint) is tuple:
+                if not _is_null(value_node):
+                    values[key] = _list(value_node, get_args(hint)[0], f"{path}{key}", where, name, problems)
             else:
                 try:
                     values[key] = _value(value_node, hint)
                 except ValueError as error:
                     problems.append(f"{where}: {path}{key}: {error}")
     return kind(**values) if not problems else None
+
+
+def _nested(node: yaml.Node, kind: Any, path: str, where: str, name: str, problems: list[str]) -> Any:
+    """What stands under a key that holds further keys; ``path`` names it. None, and a problem more, if it is no such."""
+    if isinstance(node, yaml.MappingNode):
+        return _section(node, kind, f"{path}.", name, problems)
+    allowed = ", ".join(f.name for f in dataclasses.fields(kind))
+    problems.append(f"{where}: {path} holds further keys ({allowed}), not {_shown(node)}")
+    return None
+
+
+def _list(node: yaml.Node, kind: Any, path: str, where: str, name: str, problems: list[str]) -> tuple[Any, ...]:
+    """The items of a list, each a value or a section of its own; a problem more for each that is neither."""
+    if not isinstance(node, yaml.SequenceNode):
+        problems.append(f"{where}: {path} holds a list, each item on a line that begins with `- `, not {_shown(node)}")
+        return ()
+    items: list[Any] = []
+    for number, item in enumerate(node.value):
+        item_path, item_where = f"{path}[{number}]", f"{name}:{_line(item)}"
+        if dataclasses.is_dataclass(kind):
+            items.append(_nested(item, kind, item_path, item_where, name, problems))
+        else:
+            try:
+                items.append(_value(item, kind))
+            except ValueError as error:
+                problems.append(f"{item_where}: {item_path}: {error}")
+    return tuple(items)
 
 
 def _unknown(node: yaml.Node, key: str, path: str, known: list[str]) -> str:
@@ -209,8 +236,10 @@ def _value(node: yaml.Node, hint: Any) -> Any:
             return text
         case None if base is bool and said == "bool":
             return text.lower() in _TRUE
-        case None if base is str and said == "str":
+        case None | Secret() if base is str and said == "str":
             return text
+    if isinstance(rule, Secret):
+        raise ValueError(f"text in quotes or a block is wanted, not what reads as {said}")
     if base is str and said != "str":
         raise ValueError(f"{_shown(node)} is read as {said}; put it in quotes")
     raise wrong

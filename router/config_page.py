@@ -1,7 +1,7 @@
 """Prints settings as a configuration file with a comment on every key: what `millrace router --check` shows.
 
 The comments are the texts that stand below the fields in `router.settings`; what is printed reads back, through
-`router.config`, as the same settings (a password in a URL apart). It must never print a password.
+`router.config`, as the same settings (passwords and private keys apart). It must never print one of those.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import json
 import math
 import re
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import yaml
 
 from router import settings as described
 from router.config import describe, duration_text, size_text
 from router.registry.connect import redacted
-from router.settings import Duration, Settings, Size
+from router.settings import Duration, Secret, Settings, Size
+
+HIDDEN: Final = "(not shown)"
+"""Stands for a secret that is set."""
 
 
 def page(settings: Settings) -> str:
@@ -39,14 +42,38 @@ def _section(section: Any, depth: int) -> list[str]:
         value, hint = getattr(section, field.name), hints[field.name]
         if dataclasses.is_dataclass(hint):
             lines += ["", f"{indent}# {hint.__doc__}", f"{indent}{field.name}:", *_section(value, depth + 1), ""]
+        elif get_origin(hint) is tuple:
+            (kind_of_item, _) = get_args(hint)
+            lines += [f"{indent}# {_comment(texts[field.name])} ({_describe_list(kind_of_item)})"]
+            lines += [f"{indent}{field.name}:" + ("" if value else " []"), *_items(value, kind_of_item, depth + 1)]
         else:
             base, rule = get_args(hint) or (hint, None)
-            lines += [f"{indent}# {' '.join(texts[field.name].split())} ({describe(base, rule)})".replace("``", "`")]
+            lines += [f"{indent}# {_comment(texts[field.name])} ({describe(base, rule)})"]
             lines += [f"{indent}{field.name}: {_value(value, rule)}"]
     return lines
 
 
+def _comment(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`")
+
+
+def _describe_list(kind: Any) -> str:
+    if dataclasses.is_dataclass(kind):
+        return "a list, each item with " + ", ".join(field.name for field in dataclasses.fields(kind))
+    return "a list of " + describe(*(get_args(kind) or (kind, None)))
+
+
+def _items(items: tuple[Any, ...], kind: Any, depth: int) -> list[str]:
+    indent = "  " * depth
+    if not dataclasses.is_dataclass(kind):
+        _, rule = get_args(kind) or (kind, None)
+        return [f"{indent}- {_value(item, rule)}" for item in items]
+    return [line for item in items for line in (f"{indent}-", *_section(item, depth + 1))]
+
+
 def _value(value: Any, rule: Any) -> str:
+    if isinstance(rule, Secret):
+        return f'"{HIDDEN}"' if value else '""'
     if isinstance(rule, Duration):
         return duration_text(value)
     if isinstance(rule, Size):

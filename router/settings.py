@@ -8,7 +8,7 @@ durations are seconds and sizes bytes. A setting of 0 means "no limit" only wher
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ class Matching:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Text that is never shown to anybody."""
+
+
 Port = Annotated[int, Whole(0, 65535)]
 Count = Annotated[int, Whole(0, 1_000_000)]
 PositiveCount = Annotated[int, Whole(1, 1_000_000)]
@@ -54,6 +59,7 @@ Bytes = Annotated[int, Size()]
 HeadBytes = Annotated[int, Size(low=1024)]
 Seconds = Annotated[float, Duration()]
 PositiveSeconds = Annotated[float, Duration(zero=False)]
+TlsVersion = OneOf(("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,24 @@ class Backends:
     """How many endpoints one request may try."""
     max_conns: Count = 0
     """Exchanges in flight per endpoint; 0 means no limit."""
+    cert_chain: str = ""
+    """PEM: the certificate that the router shows to endpoints that ask for one, and what leads from it to its CA."""
+    private_key: Annotated[str, Secret()] = ""
+    """PEM: the key of cert_chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPem:
+    """One certificate with its key: as text, or as files that are watched, so that a renewed one is used at once."""
+
+    cert_chain: str = ""
+    """PEM: the certificate first, then what leads from it to its CA."""
+    private_key: Annotated[str, Secret()] = ""
+    """PEM: the key of cert_chain."""
+    cert_file: str = ""
+    """Path of a PEM file, instead of cert_chain."""
+    key_file: str = ""
+    """Path of a PEM file, instead of private_key; may be the same file as cert_file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +168,20 @@ class Native:
     """How long a tunnel (CONNECT, an upgrade, a TCP route) may carry no byte either way; 0 means no limit."""
     tunnel_max_lifetime: Seconds = 0.0
     """The longest a tunnel may last, busy or not; 0 means no limit."""
+    tls_handshake_timeout: PositiveSeconds = 10.0
+    """How long a client may take for its TLS handshake, from its connection on."""
     max_connections: Annotated[int, Whole(0, 10_000_000)] = 0
     """Client connections per worker; 0 means as many as the file-descriptor limit allows."""
+    tcp_ports: Annotated[
+        str, Matching(r"(?:[0-9]+(?:-[0-9]+)?(?:, *[0-9]+(?:-[0-9]+)?)*)?", "ports such as 1024-1033,5432")
+    ] = ""
+    """Ports for TCP routes, opened on millrace.address: 1,000 at most. Empty: there are no TCP routes."""
+    proxy_trusted: Annotated[
+        str, Matching(r"[0-9A-Fa-f.:/, ]*", "addresses and networks such as 10.0.0.0/8, 192.0.2.7, fd00::/8")
+    ] = ""
+    """Peers whose PROXY headers are believed where enable_proxy is on; 0.0.0.0/0, ::/0 is everybody, as in Gorouter."""
+    proxy_required: bool = False
+    """Reset a connection of a trusted peer that does not begin with a PROXY header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +195,36 @@ class Settings:
     logging: Logging = field(default_factory=Logging)
     backends: Backends = field(default_factory=Backends)
     millrace: Native = field(default_factory=Native)
+    disable_http: bool = False
+    """Do not open the traffic port, only ssl_port."""
+    enable_ssl: bool = False
+    """Serve HTTPS on ssl_port."""
+    ssl_port: Port = 443
+    """The HTTPS port. 0 lets the system choose one; the log line ``starting`` names it."""
+    tls_pem: tuple[TlsPem, ...] = ()
+    """Certificates, chosen by the server name a client asks for: the exact name, else a wildcard, else the first one."""
+    cipher_suites: str = ""
+    """Cipher suites up to TLS 1.2, OpenSSL's or IANA's names with colons between; empty: those with forward secrecy."""
+    min_tls_version: Annotated[str, TlsVersion] = "TLSv1.2"
+    """The oldest version of TLS that clients may speak."""
+    max_tls_version: Annotated[str, TlsVersion] = "TLSv1.3"
+    """The newest version of TLS that clients may speak."""
+    client_cert_validation: Annotated[str, OneOf(("none", "request", "require"))] = "none"
+    """Certificates of clients: not asked for; asked for, and checked if one is shown; or required."""
+    client_ca_certs: str = ""
+    """PEM: CAs that may have signed the certificates of clients."""
+    only_trust_client_ca_certs: bool = False
+    """Trust certificates of clients by client_ca_certs alone, not by the system's CAs and ca_certs as well."""
+    ca_certs: tuple[str, ...] = ()
+    """PEM: CAs that may have signed the certificates of endpoints, besides the system's."""
+    tls_handshake_timeout: PositiveSeconds = 10.0
+    """The longest a TLS handshake with an endpoint may take."""
+    enable_http2: bool = True
+    """HTTP/2 with clients that speak TLS, and with endpoints registered with protocol http2 and a tls_port."""
     balancing_algorithm: Annotated[str, OneOf(("round-robin", "least-connection"))] = "round-robin"
     """``round-robin`` or ``least-connection``, where a route does not say."""
+    enable_proxy: bool = False
+    """PROXY headers, version 1 or 2, on every traffic port, TCP ports too, from the peers in millrace.proxy_trusted."""
     force_forwarded_proto_https: bool = False
     """X-Forwarded-Proto always says https."""
     sanitize_forwarded_proto: bool = False
@@ -196,4 +260,12 @@ class Settings:
 def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
     """A settings dataclass again from what `dataclasses.asdict` made of it."""
     hints = get_type_hints(kind)
-    return kind(**{k: from_plain(hints[k], v) if isinstance(v, dict) else v for k, v in plain.items()})
+    return kind(**{k: _value_from_plain(hints[k], v) for k, v in plain.items()})
+
+
+def _value_from_plain(hint: Any, plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return from_plain(hint, plain)
+    if isinstance(plain, list | tuple):
+        return tuple(_value_from_plain(get_args(hint)[0], item) for item in plain)
+    return plain

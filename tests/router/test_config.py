@@ -6,15 +6,15 @@ import dataclasses
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config import ConfigError, duration_text, load, parse, seconds, size, size_text
-from router.config_page import page
-from router.settings import Duration, Matching, Native, OneOf, Settings, Size, Whole, from_plain
+from router.config_page import HIDDEN, page
+from router.settings import Duration, Matching, Native, OneOf, Secret, Settings, Size, TlsPem, Whole, from_plain
 
 REDIS = "redis://127.0.0.1:6379/0"
 
@@ -62,6 +62,23 @@ class TestWhatAFileMayHold:
         native = dataclasses.replace(Native(), redis=REDIS, pipeline_buffer_bytes=131072, connect=False)
         assert parsed.millrace == native
 
+    def test_lists_of_texts_and_of_sections(self) -> None:
+        text = """
+ca_certs: ["one", "two"]
+tls_pem:
+- cert_chain: |
+    several
+    lines
+  private_key: "key"
+- {cert_file: a.pem, key_file: b.pem}
+"""
+        parsed = parse(text, "router.yml")
+        assert parsed.ca_certs == ("one", "two")
+        assert parsed.tls_pem == (
+            TlsPem(cert_chain="several\nlines\n", private_key="key"),
+            TlsPem(cert_file="a.pem", key_file="b.pem"),
+        )
+
     def test_what_is_not_given_keeps_its_default(self) -> None:
         assert parse("port: 80", "f") == dataclasses.replace(Settings(), port=80)
 
@@ -87,6 +104,20 @@ class TestWhatIsWrong:
             ("port: '80'", "port: '80' is not allowed; give a whole number from 0 to 65535"),
             ("port: [80]", "port: a whole number from 0 to 65535 is wanted, not a list"),
             ("port:", "port: has no value; give a whole number from 0 to 65535, or remove the line for the default"),
+            ("ca_certs: one", "ca_certs holds a list, each item on a line that begins with `- `, not 'one'"),
+            ("ca_certs: [{}]", "ca_certs[0]: text is wanted, not further keys"),
+            (
+                "tls_pem: {cert_chain: a}",
+                "tls_pem holds a list, each item on a line that begins with `- `, not further keys",
+            ),
+            (
+                "tls_pem: [a]",
+                "tls_pem[0] holds further keys (cert_chain, private_key, cert_file, key_file), not 'a'",
+            ),
+            (
+                "tls_pem: [{private_key: 5}]",
+                "tls_pem[0].private_key: text in quotes or a block is wanted, not what reads as int",
+            ),
             ("drain_wait: 30", "drain_wait: '30' has no unit; give a duration such as 500ms, 30s or 1m30s"),
             ("drain_wait: soon", "drain_wait: 'soon' is not a duration such as 500ms, 30s or 1m30s"),
             ("drain_wait: -1s", "drain_wait: '-1s' is not a duration such as 500ms, 30s or 1m30s"),
@@ -216,23 +247,30 @@ def _values(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Any instance of a settings dataclass whose values are allowed."""
     strategies: dict[str, st.SearchStrategy[Any]] = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
-        base, rule = get_args(hint) or (hint, None)
-        match rule:
-            case Whole():
-                strategies[name] = st.integers(rule.low, rule.high)
-            case Size():
-                strategies[name] = st.integers(rule.low, 2**40)
-            case Duration():
-                strategies[name] = st.integers(0 if rule.zero else 1, 10**9).map(lambda ms: ms / 1000)
-            case OneOf():
-                strategies[name] = st.sampled_from(rule.values)
-            case Matching():
-                strategies[name] = st.just(REDIS if name == "redis" else "some-name")
-            case None if dataclasses.is_dataclass(hint):
-                strategies[name] = _values(hint)  # type: ignore[arg-type]
-            case None:
-                strategies[name] = st.booleans() if base is bool else st.text(max_size=20)
+        strategies[name] = _values_of(hint)
     return st.builds(kind, **strategies)
+
+
+def _values_of(hint: Any) -> st.SearchStrategy[Any]:
+    if dataclasses.is_dataclass(hint):
+        return _values(hint)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        return st.lists(_values_of(get_args(hint)[0]), max_size=2).map(tuple)
+    base, rule = get_args(hint) or (hint, None)
+    match rule:
+        case Whole():
+            return st.integers(rule.low, rule.high)
+        case Size():
+            return st.integers(rule.low, 2**40)
+        case Duration():
+            return st.integers(0 if rule.zero else 1, 10**9).map(lambda ms: ms / 1000)
+        case OneOf():
+            return st.sampled_from(rule.values)
+        case Matching():
+            return st.sampled_from([text for text in (REDIS, "some-name", "") if re.fullmatch(rule.pattern, text)])
+        case Secret():
+            return st.sampled_from(["", HIDDEN])
+    return st.booleans() if base is bool else st.text(max_size=20)
 
 
 class TestThePrintedPage:
@@ -251,6 +289,12 @@ class TestThePrintedPage:
     def test_shows_no_password(self) -> None:
         settings = parse("millrace: {redis: 'redis://:s3cret@h/0'}", "f")
         assert "s3cret" not in page(settings)
+
+    def test_shows_no_private_key(self) -> None:
+        text = "tls_pem: [{cert_chain: shown, private_key: s3cret}]\nbackends: {private_key: s3cret}"
+        printed = page(parse(text, "f"))
+        assert "shown" in printed
+        assert "s3cret" not in printed
 
 
 @given(_values(Settings))
