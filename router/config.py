@@ -169,7 +169,7 @@ def _section(node: yaml.MappingNode, kind: type[Any], path: str, name: str, prob
 
 
 def _nested(node: yaml.Node, kind: Any, path: str, where: str, name: str, problems: list[str]) -> Any:
-    """What stands under a key that holds further keys; ``path`` names it. None, and a problem more, if it is no such."""
+    """What stands under a key that holds further keys; ``path`` names it. If it is no such: None, a problem more."""
     if isinstance(node, yaml.MappingNode):
         return _section(node, kind, f"{path}.", name, problems)
     allowed = ", ".join(f.name for f in dataclasses.fields(kind))

@@ -202,7 +202,7 @@ class Settings:
     ssl_port: Port = 443
     """The HTTPS port. 0 lets the system choose one; the log line ``starting`` names it."""
     tls_pem: tuple[TlsPem, ...] = ()
-    """Certificates, chosen by the server name a client asks for: the exact name, else a wildcard, else the first one."""
+    """Certificates, chosen by the server name a client asks for: the exact name, else a wildcard, else the first."""
     cipher_suites: str = ""
     """Cipher suites up to TLS 1.2, OpenSSL's or IANA's names with colons between; empty: those with forward secrecy."""
     min_tls_version: Annotated[str, TlsVersion] = "TLSv1.2"

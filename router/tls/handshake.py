@@ -1,9 +1,9 @@
-"""A TLS handshake over a connected socket, by callbacks, either role; what follows it is a `router.tls.layer.TlsLayer`.
+"""A TLS handshake over a connected socket, by callbacks, either role; a `router.tls.layer.TlsLayer` follows it.
 
-Theory of operation. ``begin`` makes the OpenSSL object (a server waits with that until it has seen a ClientHello, so that
-a connection which says nothing costs nothing). Then bytes go back and forth until OpenSSL is content: the layer takes
-over the socket's transport, and ``opened`` names the protocol inside. Or it is not: ``failed`` is called, once, and the
-socket is closed. Knows no deadline: whoever makes a handshake minds it, and calls ``abort``.
+Theory of operation. ``begin`` makes the OpenSSL object (a server waits with that until it has seen a ClientHello, so
+that a connection which says nothing costs nothing). Then bytes go back and forth until OpenSSL is content: the layer
+takes over the socket's transport, and ``opened`` names the protocol inside. Or it is not: ``failed`` is called, once,
+and the socket is closed. Knows no deadline: whoever makes a handshake minds it, and calls ``abort``.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ What is fed to OpenSSL or taken from it goes in slices, because its buffers keep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Iterable
 from typing import Any, Final
@@ -60,7 +61,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         """Whether we have."""
         self._error: ssl.SSLError | None = None
         self.truncated = False
-        """Whether the peer's bytes ended without close_notify: somebody may have cut them off (RFC 8446 section 6.1)."""
+        """Whether the peer's bytes ended without close_notify: somebody may have cut them off (RFC 8446 6.1)."""
 
     def begin(self, inner: asyncio.Protocol) -> None:
         """``inner`` is the protocol from here on; gets what came together with the end of the handshake."""
@@ -210,10 +211,8 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         if self._shut:
             return
         self._shut = True
-        try:
+        with contextlib.suppress(ssl.SSLError):  # SSLWantReadError: the peer's own has not come; no need to wait
             self._tls.unwrap()
-        except ssl.SSLError:  # among them SSLWantReadError: the peer's own close_notify has not come; no need to wait
-            pass
         if self._outgoing.pending and not self._transport.is_closing():
             self._flush()
 

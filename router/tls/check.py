@@ -1,0 +1,99 @@
+"""What is wrong with the TLS settings as a whole, said before anything starts: each line names the key and the fix."""
+
+from __future__ import annotations
+
+import ssl
+
+from router.settings import Settings, TlsPem
+from router.tls.certificates import read_entry
+from router.tls.contexts import VERSIONS, UnknownCipher, cipher_names, server_context
+from router.tls.key_pair import BadKeyPair, read_certificates, read_pair
+
+
+def problems(settings: Settings) -> list[str]:
+    """One line per thing to mend; empty if TLS can be served, to clients where asked for and to endpoints."""
+    found = []
+    try:
+        cipher_names(settings.cipher_suites)
+    except UnknownCipher as error:
+        found.append(
+            f"cipher_suites: {error} is no cipher suite up to TLS 1.2 that OpenSSL knows; remove it or mend its name "
+            "(those of TLS 1.3 are always on)"
+        )
+    for number, pem in enumerate(settings.ca_certs):
+        found += _trust_problem(f"ca_certs[{number}]", pem)
+    if settings.client_ca_certs:
+        found += _trust_problem("client_ca_certs", settings.client_ca_certs)
+    found += _backend_problems(settings)
+    if settings.enable_ssl:
+        found += _front_problems(settings, ready=not found)
+    elif settings.disable_http:
+        found.append("disable_http: without enable_ssl no traffic port is left; set enable_ssl or remove disable_http")
+    return found
+
+
+def _trust_problem(key: str, pem: str) -> list[str]:
+    try:
+        read_certificates(pem)
+    except BadKeyPair as error:
+        return [f"{key}: {error}; give one or more certificates, each with its BEGIN and END lines"]
+    return []
+
+
+def _backend_problems(settings: Settings) -> list[str]:
+    chain, key = settings.backends.cert_chain, settings.backends.private_key
+    if not chain and not key:
+        return []
+    if not chain or not key:
+        given, missing = ("cert_chain", "private_key") if chain else ("private_key", "cert_chain")
+        return [f"backends.{missing} is not set, but backends.{given} is; give both or neither"]
+    try:
+        read_pair(chain, key)
+    except BadKeyPair as error:
+        return [f"backends.{'private_key' if error.part == 'key' else 'cert_chain'} {error}"]
+    return []
+
+
+def _front_problems(settings: Settings, *, ready: bool) -> list[str]:
+    found = []
+    if VERSIONS.index(settings.min_tls_version) > VERSIONS.index(settings.max_tls_version):
+        found.append(f"min_tls_version: {settings.min_tls_version} is above max_tls_version; lower it")
+    if (
+        settings.client_cert_validation != "none"
+        and settings.only_trust_client_ca_certs
+        and not settings.client_ca_certs
+    ):
+        found.append(
+            "client_ca_certs is not set, but only_trust_client_ca_certs says to trust nothing else; "
+            "set client_ca_certs, or client_cert_validation: none"
+        )
+    if not settings.tls_pem:
+        found.append(
+            "tls_pem is empty, but enable_ssl needs a certificate; give an item with cert_chain and private_key, "
+            "or with cert_file and key_file"
+        )
+    for number, entry in enumerate(settings.tls_pem):
+        found += _entry_problems(f"tls_pem[{number}]", entry, settings, ready=ready and not found)
+    return found
+
+
+def _entry_problems(key: str, entry: TlsPem, settings: Settings, *, ready: bool) -> list[str]:
+    if bool(entry.cert_file or entry.key_file) == bool(entry.cert_chain or entry.private_key):
+        return [f"{key}: give cert_chain and private_key, or cert_file and key_file"]
+    cert, private = ("cert_file", "key_file") if entry.cert_file or entry.key_file else ("cert_chain", "private_key")
+    if "PRIVATE KEY" in entry.cert_chain:
+        return [f"{key}.cert_chain: holds a private key, which would be shown; move it to private_key"]
+    missing = [name for name in (cert, private) if not getattr(entry, name)]
+    if missing:
+        return [f"{key}.{missing[0]} is not set"]
+    try:
+        pair = read_entry(entry)
+        if ready:
+            server_context(settings, (pair,), ())
+    except BadKeyPair as error:
+        return [f"{key}.{private if error.part == 'key' else cert} {error}"]
+    except OSError as error:
+        if isinstance(error, ssl.SSLError):
+            return [f"{key}.{cert}: OpenSSL refuses it: {error.reason or error}"]
+        return [f"{key}: cannot read {error.filename}: {error.strerror}"]
+    return []
