@@ -45,12 +45,17 @@ class SecuredRouter:
 
 @contextmanager
 def secured_router(
-    redis_url: str, routes: Mapping[str, EndpointRecord], *, workers: int = 1, **settings: Any
+    redis_url: str,
+    routes: Mapping[str, EndpointRecord],
+    *,
+    ca: trustme.CA | None = None,
+    workers: int = 1,
+    **settings: Any,
 ) -> Iterator[SecuredRouter]:
-    """Running and healthy; the routes last as long as it does."""
+    """Running and healthy; the routes last as long as it does. Endpoints over TLS are trusted by the same authority."""
     folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
     try:
-        ca = trustme.CA()
+        ca = ca or trustme.CA()
         ca.cert_pem.write_to_path(folder / "ca.pem")
         ca.issue_cert(NAME, "localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "own.pem")
         own = {"cert_file": str(folder / "own.pem"), "key_file": str(folder / "own.pem")}
