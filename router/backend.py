@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DIALING, IDLE, HEAD, BODY, TUNNEL, CLOSED = range(6)
 
 _UNTIL_CLOSE: Final = -1
-_OUR_SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+OUR_SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """Errors of a dial that say nothing about the endpoint."""
 _WHOLE_RESPONSE: Final = 16 * 1024
 """Up to this many bytes, a response that arrived at once is worth taking apart by copying."""
@@ -91,7 +91,7 @@ class BackendConnection(asyncio.Protocol):
                 raise OSError(0, "TLS to backends is not available")
             await self.edge.loop.create_connection(lambda: self, record.host, record.port)
         except OSError as error:
-            self._dial_failed(f"connect: {reason(error)}", marks=error.errno not in _OUR_SHORTAGE)
+            self._dial_failed(f"connect: {reason(error)}", marks=error.errno not in OUR_SHORTAGE)
         finally:
             self._dial = None
 

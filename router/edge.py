@@ -59,6 +59,23 @@ class Minded(Protocol):
         """For a drain: close unless something is under way."""
 
 
+class MindedBackend(Protocol):
+    """A connection to a backend, or one that is being opened, as the edge sees it."""
+
+    deadline: float
+    """Monotonic seconds after which the sweep calls ``expired``."""
+    shard: int
+    """The edge's own note."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be closed for another one's sake."""
+
+    def expired(self, now: float) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
 class Edge:
     """Accepts client connections through ``client`` and serves them until ``drain`` or ``abort``."""
 
@@ -115,7 +132,7 @@ class Edge:
         """Connections to backends, idle ones included; for one more, an idle one is closed."""
         self._max_clients = native.max_connections
         self._clients: list[set[Minded]] = [set() for _ in range(SHARDS)]
-        self._backends: list[set[BackendConnection]] = [set() for _ in range(SHARDS)]
+        self._backends: list[set[MindedBackend]] = [set() for _ in range(SHARDS)]
         self._tunnels: list[set[Tunnel]] = [set() for _ in range(SHARDS)]
         self._next_shard = 0
         self._swept = 0
@@ -203,13 +220,17 @@ class Edge:
 
     def dial(self, exchange: Exchange, endpoint: Endpoint) -> BackendConnection:
         """A new connection to an endpoint for this exchange, being opened."""
-        if sum(map(len, self._backends)) >= self.max_backends:
-            self._make_room()
         backend = BackendConnection(self, endpoint, exchange)
-        backend.shard = self._shard()
-        self._backends[backend.shard].add(backend)
+        self.mind_backend(backend)
         backend.dial()
         return backend
+
+    def mind_backend(self, backend: MindedBackend) -> None:
+        """Count a connection that is about to be opened, and look after its deadline until ``forget``."""
+        if sum(map(len, self._backends)) >= self.max_backends:
+            self._make_room()
+        backend.shard = self._shard()
+        self._backends[backend.shard].add(backend)
 
     def _make_room(self) -> None:
         """Close some idle connection to a backend: with very many endpoints, one each is more than there may be."""
@@ -219,7 +240,7 @@ class Edge:
                     backend.close()
                     return
 
-    def forget(self, backend: BackendConnection) -> None:
+    def forget(self, backend: MindedBackend) -> None:
         self._backends[backend.shard].discard(backend)
 
     def mind_tunnel(self, tunnel: Tunnel) -> None:

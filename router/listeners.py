@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from router.edge import Edge
+from router.proxy_layer import ProxyLayer, ProxyRules, networks
 from router.settings import Settings
+from router.tcp import TcpConnection
 
 
 class Listeners:
@@ -19,10 +22,30 @@ class Listeners:
     def __init__(self, settings: Settings, edge: Edge) -> None:
         self._settings = settings
         self._edge = edge
+        native = settings.millrace
+        self._proxy_rules: ProxyRules | None = None
+        if settings.enable_proxy:
+            self._proxy_rules = ProxyRules(networks(native.proxy_trusted), required=native.proxy_required)
 
     def protocol(self, name: str) -> Callable[[], asyncio.Protocol]:
         """The factory of protocols for what the listener ``name`` accepts."""
-        match name:
+        kind, _, port = name.partition(":")
+        match kind:
             case "http":
-                return self._edge.client
+                return self._behind_proxies(self._http)
+            case "tcp":
+                return self._behind_proxies(partial(TcpConnection, self._edge, int(port)))
         raise ValueError(f"no listener is called {name}")
+
+    def _behind_proxies(
+        self, following: Callable[[ProxyLayer | None], asyncio.Protocol]
+    ) -> Callable[[], asyncio.Protocol]:
+        """What ``following`` makes, behind a PROXY layer where PROXY headers are expected."""
+        if self._proxy_rules is None:
+            return partial(following, None)
+        return partial(ProxyLayer, self._edge, self._proxy_rules, following)
+
+    def _http(self, proxied: ProxyLayer | None) -> asyncio.Protocol:
+        if proxied is None:
+            return self._edge.client()
+        return self._edge.client(proxied.source, layer=proxied)

@@ -15,6 +15,7 @@ from typing import Final
 from router.settings import Settings
 
 BACKLOG: Final = 4096
+MAX_TCP_PORTS: Final = 1000
 
 
 class CannotListen(Exception):
@@ -26,7 +27,7 @@ class Listener:
     """One traffic port."""
 
     name: str
-    """What is spoken there: ``http``."""
+    """What is spoken there: ``http``, or for TCP routes ``tcp:`` and the port."""
     port: int
     key: str
     """The setting that says the port, for messages."""
@@ -34,7 +35,23 @@ class Listener:
 
 def listeners(settings: Settings) -> list[Listener]:
     """The traffic ports that these settings ask for."""
-    return [Listener("http", settings.port, "port")]
+    found = [Listener("http", settings.port, "port")]
+    found += [Listener(f"tcp:{port}", port, "millrace.tcp_ports") for port in tcp_ports(settings.millrace.tcp_ports)]
+    return found
+
+
+def tcp_ports(text: str) -> list[int]:
+    """The ports of the setting ``millrace.tcp_ports``, such as ``1024-1033,5432``. Raises ValueError."""
+    found: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high <= 65535:
+            raise ValueError(f"{part!r}: give ports from 1 to 65535, the lower one first")
+        found.update(range(low, high + 1))
+    if len(found) > MAX_TCP_PORTS:
+        raise ValueError(f"{len(found)} ports: at most {MAX_TCP_PORTS}, since each is a socket in every worker")
+    return sorted(found)
 
 
 def open_all(settings: Settings, count: int) -> dict[str, list[socket.socket]]:

@@ -20,10 +20,17 @@ class Metrics:
         "durations",
         "latency_buckets",
         "latency_sum",
+        "proxy_headers_refused",
         "rejected_requests",
         "requests",
         "retries",
         "statuses",
+        "tcp_bytes_from_clients",
+        "tcp_bytes_from_endpoints",
+        "tcp_connections",
+        "tcp_connections_accepted",
+        "tcp_connections_failed",
+        "tcp_connections_refused",
         "tunnels",
         "tunnels_idle_too_long",
         "tunnels_opened",
@@ -50,6 +57,19 @@ class Metrics:
         self.client_connections = 0
         """Open now."""
         self.client_connections_accepted = 0
+        self.proxy_headers_refused = 0
+        """Connections of trusted peers whose PROXY header was malformed, incomplete, or missing though required."""
+        self.tcp_connections = 0
+        """Of TCP routes, open now between a client and an endpoint."""
+        self.tcp_connections_accepted = 0
+        """On TCP ports."""
+        self.tcp_connections_refused = 0
+        """Reset because there was no route, no endpoint with room, or too many connections."""
+        self.tcp_connections_failed = 0
+        """Reset because no endpoint that was tried could be connected to."""
+        self.tcp_bytes_from_clients = 0
+        """Carried by connections of TCP routes that have ended."""
+        self.tcp_bytes_from_endpoints = 0
         self.tunnels = 0
         """Open now."""
         self.tunnels_opened = 0

@@ -25,9 +25,16 @@ COUNTERS: Final = {
     "tunnels_idle_too_long": "Tunnels cut because no byte moved for tunnel_idle_timeout.",
     "tunnels_outlived": "Tunnels cut because they reached tunnel_max_lifetime.",
     "tunnels_reset": "Tunnels that one of their sides broke off.",
+    "proxy_headers_refused": "Connections reset because their PROXY header was malformed, late, or missing.",
+    "tcp_connections_accepted": "Connections accepted on TCP ports.",
+    "tcp_connections_refused": "Connections to TCP ports reset because there was no route or no endpoint with room.",
+    "tcp_connections_failed": "Connections to TCP ports reset because no endpoint could be connected to.",
+    "tcp_bytes_from_clients": "Bytes from clients of TCP routes, counted when a connection ends.",
+    "tcp_bytes_from_endpoints": "Bytes from endpoints of TCP routes, counted when a connection ends.",
 }
 """Fields of `router.metrics.Metrics` that only grow; published as ``millrace_<name>_total``."""
 GAUGES: Final = {
+    "tcp_connections": "Connections of TCP routes open now between a client and an endpoint.",
     "client_connections": "Client connections open now.",
     "tunnels": "Tunnels open now.",
 }

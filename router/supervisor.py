@@ -26,7 +26,8 @@ import uvloop
 
 from router import access_log, logs, metrics_page
 from router.config import ConfigError, load
-from router.listening import CannotListen, open_all, raise_file_limit
+from router.listening import CannotListen, open_all, raise_file_limit, tcp_ports
+from router.proxy_layer import networks
 from router.registry.connect import InvalidRedisUrl, parse
 from router.settings import Settings
 from router.slot import Slot
@@ -41,7 +42,7 @@ STUCK_AFTER: Final = 30.0
 LAST_GRACE: Final = 5.0
 """Beyond drain_timeout: how long workers may take to leave before they are ended, seconds."""
 
-UNCHANGEABLE: Final = ("port", "status", "millrace.address", "millrace.workers")
+UNCHANGEABLE: Final = ("port", "status", "millrace.address", "millrace.workers", "millrace.tcp_ports")
 """Settings that a roll leaves as they are: they belong to the sockets."""
 
 _log = logging.getLogger("router.supervisor")
@@ -77,6 +78,8 @@ class Supervisor:
                 f"{error.strerror}; change status.port or status.host, or stop what uses it"
             ) from None
         place = {"address": native.address, **_ports(sockets), "status_port": status_port}
+        if native.tcp_ports:
+            place["tcp_ports"] = native.tcp_ports
         _log.info("starting", extra={"data": {"workers": count, **place}})
         self._slots = [
             Slot(number, {name: sockets[name][number] for name in sockets}, settings, self._worker_gone)
@@ -246,9 +249,9 @@ class Supervisor:
 
 
 def _ports(sockets: Mapping[str, list[socket.socket]]) -> dict[str, int]:
-    """Where each listener listens: ``port`` for http, ``https_port`` and the like for others."""
-    names = {name: "port" if name == "http" else f"{name}_port" for name in sockets}
-    return {names[name]: ours[0].getsockname()[1] for name, ours in sockets.items()}
+    """Where each listener listens, but for those of TCP ports: ``port`` for http, ``https_port`` and the like."""
+    names = {name: "port" if name == "http" else f"{name}_port" for name in sockets if not name.startswith("tcp:")}
+    return {names[name]: ours[0].getsockname()[1] for name, ours in sockets.items() if name in names}
 
 
 def check(settings: Settings) -> None:
@@ -264,6 +267,21 @@ def check(settings: Settings) -> None:
         parse(settings.millrace.redis)
     except InvalidRedisUrl as error:
         raise ConfigError([f"millrace.redis: {error}"]) from None
+    try:
+        tcp_ports(settings.millrace.tcp_ports)
+    except ValueError as error:
+        raise ConfigError([f"millrace.tcp_ports: {error}"]) from None
+    try:
+        trusted = networks(settings.millrace.proxy_trusted)
+    except ValueError as error:
+        raise ConfigError([f"millrace.proxy_trusted: {error}"]) from None
+    if settings.enable_proxy and not trusted:
+        raise ConfigError(
+            [
+                "enable_proxy is on, but millrace.proxy_trusted names nobody whose PROXY headers are believed: "
+                "list your load balancers, such as 10.0.0.0/8, or, as Gorouter does, everybody: 0.0.0.0/0, ::/0"
+            ]
+        )
 
 
 def _check_folder_and_log(settings: Settings) -> None:
@@ -277,7 +295,12 @@ def _check_folder_and_log(settings: Settings) -> None:
 
 
 def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
-    native = dataclasses.replace(new.millrace, address=old.millrace.address, workers=old.millrace.workers)
+    native = dataclasses.replace(
+        new.millrace,
+        address=old.millrace.address,
+        workers=old.millrace.workers,
+        tcp_ports=old.millrace.tcp_ports,
+    )
     return dataclasses.replace(new, port=old.port, status=old.status, millrace=native)
 
 

@@ -1,4 +1,5 @@
-"""The route table: from host and path to a pool, and from the registry's changes to pools.
+"""The route table: from host and path, or from a TCP port and a server name, to a pool, and from the registry's changes
+to pools.
 
 Lookup costs a dictionary access per path segment and per wildcard level, whatever the number of routes. The rules are
 those of gorouter's reference section 2: the longest prefix of whole segments whose pool has endpoints; wildcards only
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from router.pool import ALGORITHMS, Endpoint, Pool
-from router.registry.records import EndpointRecord
+from router.registry.records import EndpointRecord, tcp_route
 
 
 class RouteTable:
@@ -41,7 +42,8 @@ class RouteTable:
         self._superseded: dict[str, list[Endpoint]] = {}
         """By address: those registered before it with another record, as long as some route still has them."""
         self._deepest: dict[str, list[int]] = {}
-        """For hosts that have routes with a path: how many of these routes have 1, 2, ... segments (index 0 unused)."""
+        """For hosts that have routes with a path, and TCP ports that have routes with a name (one segment): how many of
+        these routes have 1, 2, ... segments (index 0 unused)."""
         self._wildcards = 0
         """How many routes begin with ``*.``, and how many of these have a path."""
         self._wildcard_paths = 0
@@ -104,6 +106,30 @@ class RouteTable:
                 empty = empty or pool
             _, dot, rest = rest.partition(".")
         return empty
+
+    def tcp_lookup(self, port: int, name: str | None) -> Pool | None:
+        """The pool for a connection to a TCP port, by the server name (lower case) that it asks for, if by any.
+
+        A route of the name itself comes first, then wildcards, the most specific first, then the port's own route. A
+        pool without endpoints is returned only if no other one matches.
+        """
+        empty: Pool | None = None
+        keys = [tcp_route(port)]
+        if name is not None and self.tcp_names_matter(port):
+            labels = name.split(".")
+            names = [name, *("*." + ".".join(labels[start:]) for start in range(1, len(labels)))]
+            keys = [tcp_route(port, name) for name in names] + keys
+        for key in keys:
+            pool = self._pools.get(key)
+            if pool is not None:
+                if pool.endpoints:
+                    return pool
+                empty = empty or pool
+        return empty
+
+    def tcp_names_matter(self, port: int) -> bool:
+        """Whether any route of this TCP port asks for a server name."""
+        return tcp_route(port) in self._deepest
 
     def upsert(self, route: str, record: EndpointRecord) -> None:
         """Add an endpoint to a route, or replace the one with the same address. Doing it twice changes nothing."""

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from router.registry.connect import InvalidRedisUrl
 from router.registry.embedded import EmbeddedRedis
-from router.registry.records import EndpointRecord, InvalidRecord, route_key
+from router.registry.records import PROXY_VERSIONS, EndpointRecord, InvalidRecord, route_key
 from router.registry.scripts import InvalidName
 from router.registry.writer import Change, LeaseInfo, Registration, RegistryUnavailable, RegistryWriter
 
@@ -104,6 +104,9 @@ def list_routes(registry: RegistryWriter, as_json: bool, route: str | None) -> N
 @click.option("--app", default="", help="GUID of the app.")
 @click.option("--protocol", type=click.Choice(["http1", "http2"]), default="http1", show_default=True)
 @click.option("--loadbalancing", type=click.Choice(["round-robin", "least-connection"]), help="For the whole route.")
+@click.option(
+    "--proxy", type=click.Choice(PROXY_VERSIONS), help="TCP routes: tell the endpoint the client by a PROXY header."
+)
 @click.option("--ttl", type=click.FloatRange(1, 3600), help="Seconds after which it leaves; without, it stays.")
 @_on_registry
 def add(
@@ -116,10 +119,15 @@ def add(
     app: str,
     protocol: str,
     loadbalancing: str | None,
+    proxy: str | None,
     ttl: float | None,
 ) -> None:
-    """Register the endpoint HOST:PORT for ROUTE (host[/path], the host may begin with *.)."""
+    """Register the endpoint HOST:PORT for ROUTE.
+
+    ROUTE is host[/path], the host may begin with *., or for TCP tcp:PORT or tcp:PORT/server.name.
+    """
     host, port = _host_port(address)
+    options = {"loadbalancing": loadbalancing, "proxy": proxy}
     record = EndpointRecord(
         host=host,
         port=0 if tls else port,
@@ -127,7 +135,7 @@ def add(
         server_cert_domain_san=server_name,
         app=app,
         protocol=protocol,
-        options={"loadbalancing": loadbalancing} if loadbalancing else {},
+        options={name: value for name, value in options.items() if value},
     )
     name = f"{TEMPORARY_LEASE}{secrets.token_hex(4)}" if ttl else STATIC_LEASE
     registry.lease(name, ttl=ttl or 0, registrar=_BY_HAND).register([(route, record)])

@@ -1,4 +1,4 @@
-"""What the registry stores: route keys and endpoint records.
+"""What the registry stores: route keys, of HTTP and of TCP routes, and endpoint records.
 
 An endpoint record carries the fields of Gorouter's ``router.register`` message under the same names, so that every
 registrar says the same thing. Both a route and a record are checked here, once, on the way in; nothing that fails these
@@ -20,12 +20,18 @@ MAX_ROUTE_BYTES: Final = 2048
 MAX_RECORD_BYTES: Final = 16 * 1024
 MAX_PATH_SEGMENTS: Final = 32
 
+PROXY_VERSIONS: Final = ("v1", "v2")
+"""What the option ``proxy`` of a TCP route's endpoint may be."""
+
 NO_PAIRS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _LABEL = r"[a-z0-9_]+(?:-+[a-z0-9_]+)*"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _PATH = re.compile(r"[!-\"$-.0->@-~/]*")
 _ROUTE_KEY = re.compile(_HOST.pattern + r"(?:/[!-\"$-.0->@\[-~/]*)?")
+_TCP_ROUTE_KEY = re.compile(rf"tcp:(?P<port>[1-9][0-9]{{0,4}})(?:/{_HOST.pattern})?")
+_TCP: Final = "tcp:"
+"""What keys of TCP routes begin with, and no other key can."""
 _BACKEND_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
@@ -39,11 +45,18 @@ def route_key(text: str) -> str:
     The host may begin with ``*.``. Follows Gorouter's lookup rules: host and path match without regard to case, the
     path is compared as it stands on the wire, by whole segments.
 
+    A TCP route is ``tcp:PORT``, or ``tcp:PORT/name`` for the TLS clients of this port that ask for that server name,
+    which may begin with ``*.`` as well.
+
     Raises InvalidRecord: no host, a port, characters outside a host or a path, or more than MAX_ROUTE_BYTES.
     """
     key = text.split("?", 1)[0].lower().rstrip("/")
     if len(key) > MAX_ROUTE_BYTES:
         raise InvalidRecord(f"route {text[:60]!r}...: longer than {MAX_ROUTE_BYTES} bytes")
+    if key.startswith(_TCP):
+        if not _is_tcp_route_key(key):
+            raise InvalidRecord(f"route {text!r}: a TCP route is tcp:PORT or tcp:PORT/server.name, PORT 1 to 65535")
+        return key
     host, slash, path = key.partition("/")
     if not _HOST.fullmatch(host):
         raise InvalidRecord(f"route {text!r}: host {host!r} is not a name like app.example.com or *.example.com")
@@ -56,12 +69,19 @@ def route_key(text: str) -> str:
 
 def is_route_key(text: str) -> bool:
     """Whether `text` is what `route_key` gives for it, at a fraction of the cost."""
-    return (
-        _ROUTE_KEY.fullmatch(text) is not None
-        and not text.endswith("/")
-        and len(text) <= MAX_ROUTE_BYTES
-        and text.count("/") <= MAX_PATH_SEGMENTS
-    )
+    if _ROUTE_KEY.fullmatch(text) is None:
+        return text.startswith(_TCP) and _is_tcp_route_key(text) and len(text) <= MAX_ROUTE_BYTES
+    return not text.endswith("/") and len(text) <= MAX_ROUTE_BYTES and text.count("/") <= MAX_PATH_SEGMENTS
+
+
+def tcp_route(port: int, name: str | None = None) -> str:
+    """The key of a TCP route: of a port, or of a server name (lower case) that TLS clients of this port ask for."""
+    return f"{_TCP}{port}" if name is None else f"{_TCP}{port}/{name}"
+
+
+def _is_tcp_route_key(text: str) -> bool:
+    match = _TCP_ROUTE_KEY.fullmatch(text)
+    return match is not None and int(match["port"]) <= 65535
 
 
 def _text(value: Any, name: str) -> str:
@@ -75,6 +95,11 @@ def _text(value: Any, name: str) -> str:
 def _printable(pairs: Any) -> bool:
     """Whether this is a filled dictionary of printable strings. Raises TypeError: it holds something else."""
     return type(pairs) is dict and bool(pairs) and "".join((*pairs, *pairs.values())).isprintable()
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    if options.get("proxy", PROXY_VERSIONS[0]) not in PROXY_VERSIONS:
+        raise InvalidRecord(f"options.proxy: {' or '.join(PROXY_VERSIONS)}, not {options['proxy']!r}")
 
 
 def _port(value: Any, name: str) -> int:
@@ -116,7 +141,8 @@ class EndpointRecord:
     endpoint_updated_at_ns: int = 0
     tags: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
     options: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
-    """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); others are kept as they came."""
+    """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); ``proxy`` (``v1`` or ``v2``: a
+    connection of a TCP route begins with a PROXY header); others are kept as they came."""
 
     address: str = field(init=False, repr=False, compare=False)
     """``host:port`` (``[host]:port`` for IPv6): the identity of the endpoint in a route's pool."""
@@ -135,7 +161,7 @@ class EndpointRecord:
                 and self.protocol in ("http1", "http2")
                 and "".join(_texts(self)).isprintable()
                 and (self.tags is NO_PAIRS or _printable(self.tags))
-                and (self.options is NO_PAIRS or _printable(self.options))
+                and (self.options is NO_PAIRS or (_printable(self.options) and "proxy" not in self.options))
                 and not self.route_service_url
             )
         except TypeError:
@@ -163,6 +189,7 @@ class EndpointRecord:
             raise InvalidRecord(f"endpoint_updated_at_ns: a number, not {self.endpoint_updated_at_ns!r}")
         self.tags = _pairs(self.tags, "tags")
         self.options = _pairs(self.options, "options")
+        _check_options(self.options)
 
     def to_json(self) -> bytes:
         """Compact JSON with sorted keys and without defaults: equal records give equal bytes. Without ``uris``."""

@@ -44,6 +44,7 @@ class RunningEdge:
         self._stop: asyncio.Event
         self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()), daemon=True)
         self.errors: list[str] = []
+        self._servers: list[asyncio.Server] = []
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -55,7 +56,8 @@ class RunningEdge:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
+        for one in (server, *self._servers):
+            one.close()
         self.edge.abort()
         await asyncio.sleep(0.01)
 
@@ -67,6 +69,14 @@ class RunningEdge:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(PATIENCE)
         assert not self.errors, self.errors
+
+    def listen(self, protocol: Callable[[], asyncio.Protocol]) -> int:
+        """One more listener on the edge's loop; returns its port."""
+        opening = self._loop.create_server(protocol, "127.0.0.1", 0, backlog=1024)
+        server = asyncio.run_coroutine_threadsafe(opening, self._loop).result(PATIENCE)
+        self._servers.append(server)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
 
     def do(self, function: Callable[..., object], *arguments: object) -> object:
         """Call on the edge's own loop and give back what it returned."""
