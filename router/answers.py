@@ -84,6 +84,10 @@ def tunnels_disabled() -> Answer:
     return Answer(405, "connect_disabled", "CONNECT is switched off on this router.")
 
 
+def protocol_not_served() -> Answer:
+    return Answer(501, "protocol_not_served", "Extended CONNECT is served for WebSockets only.")
+
+
 def request_timeout() -> Answer:
     return Answer(408, "request_timeout", "The request did not arrive in time.", closes=True)
 

@@ -26,13 +26,14 @@ from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
 from router.http1.recode import Recoder
 from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
+from router.http2.frames import PREFACE
 from router.tunnel import WRITE_AT_ONCE, Tunnel, TunnelEnd, reset
 
 if TYPE_CHECKING:
     from router.backend import BackendConnection
     from router.edge import Edge, Minded
 
-READY, BUSY, TUNNEL, LINGER = range(4)
+NEW, READY, BUSY, TUNNEL, LINGER = range(5)
 
 REMEMBERED_BYTES: Final = 4096
 """Up to this many bytes, what has arrived is looked up among the heads that came before."""
@@ -84,7 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = inf
         """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
         self.shard = 0
-        self._state = READY
+        self._state = NEW
         self._exchange: Exchange | None = None
         self._tail = b""
         self._parsing = False
@@ -120,6 +121,8 @@ class ClientConnection(asyncio.Protocol):
         host, port = self._peer[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    version: Final = b""
+
     # Requests ---------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -145,10 +148,31 @@ class ClientConnection(asyncio.Protocol):
                 self._tail += data
                 if len(self._tail) > self.edge.pipeline_buffer:
                     self.transport.pause_reading()
+        elif state == NEW:
+            self._begin(self._tail + data)
         else:
             self._unread += len(data)
             if self._unread > LINGER_BYTES:
                 self.transport.abort()
+
+    def _begin(self, data: bytes) -> None:
+        """What the client says first: a request, or that it speaks HTTP/2 (RFC 9113 section 3.3).
+
+        Only here: behind a proxy, a later preface might be somebody's body.
+        """
+        self._tail = b""
+        if self.edge.http2_enabled and PREFACE.startswith(data[: len(PREFACE)]) and len(data) > 3:
+            if len(data) < len(PREFACE):
+                self._tail = data
+                return
+            self._state = LINGER
+            other = self.edge.http2_client(self._peer, self.scheme, self)
+            self.transport.set_protocol(other)
+            other.connection_made(self.transport)
+            other.data_received(data)
+            return
+        self._state = READY
+        self._requests(data)
 
     def _requests(self, data: bytes) -> None:
         """As many requests as ``data`` holds and the exchanges they begin are over at once."""
@@ -412,7 +436,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """For a drain: close unless an exchange or a tunnel is under way."""
-        if self._state == READY:
+        if self._state in (NEW, READY):
             self.transport.close()
 
     def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None:
@@ -453,7 +477,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
         elif self._stalled_at >= 0:
             self._give_up()
-        elif self._state == READY:
+        elif self._state in (NEW, READY):
             if self._tail:
                 self._bad(BadMessage(408, "the request head did not arrive in time"))
             else:

@@ -21,6 +21,7 @@ from router.client import ClientConnection
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
 from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine, parse_line
+from router.http2_client import Http2Client
 from router.metrics import Metrics
 from router.settings import Settings
 from router.table import RouteTable
@@ -103,6 +104,8 @@ class Edge:
         self.max_idle = 0 if settings.disable_keep_alives else settings.max_idle_conns_per_host
         self.backend_head_end = b"Connection: close\r\n\r\n" if settings.disable_keep_alives else b"\r\n"
         self.connect_allowed = native.connect
+        self.http2_enabled = settings.enable_http2
+        self.max_streams = native.max_http2_streams
         self.tunnel_idle_timeout = native.tunnel_idle_timeout or inf
         self.tunnel_max_lifetime = native.tunnel_max_lifetime or inf
         self.pipeline_buffer = native.pipeline_buffer_bytes
@@ -157,14 +160,24 @@ class Edge:
         """
         return ClientConnection(self, peer, scheme, layer)
 
+    def http2_client(
+        self, peer: tuple[str, int] | None = None, scheme: bytes = b"http", layer: Minded | None = None
+    ) -> Http2Client:
+        """As ``client``, for a connection that speaks HTTP/2 from its first byte."""
+        return Http2Client(self, peer, scheme, layer)
+
     @property
     def connections(self) -> int:
         """Client connections that are open, tunnels included."""
         return self.metrics.client_connections
 
     def drain(self) -> None:
-        """From now on a connection closes after its next response."""
+        """From now on a connection closes after its next response, and clients that can be told are told."""
         self.draining = True
+        for shard in self._clients:
+            for client in list(shard):
+                if isinstance(client, Http2Client):
+                    client.begin_drain()
         if not self.connections:
             self._drained.set()
 

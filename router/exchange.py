@@ -42,10 +42,17 @@ class ClientSide(Protocol):
     @property
     def address(self) -> str: ...
 
-    forward_fields: bytes
-    """X-Forwarded-For and X-Forwarded-Proto lines for a request that has neither."""
-    ip: bytes
-    scheme: bytes
+    @property
+    def forward_fields(self) -> bytes:
+        """X-Forwarded-For and X-Forwarded-Proto lines for a request that has neither."""
+
+    @property
+    def ip(self) -> bytes: ...
+    @property
+    def scheme(self) -> bytes: ...
+    @property
+    def version(self) -> bytes:
+        """As logs call it; empty where the request line says it."""
 
     def send_informational(self, plan: ResponsePlan) -> None: ...
     def send_response(

@@ -71,6 +71,7 @@ class RequestPlan:
         "forwarded_proto",
         "host",
         "host_field",
+        "http2",
         "keep_alive",
         "needs_start",
         "plain",
@@ -89,6 +90,8 @@ class RequestPlan:
         self.host = host_key(host_field or b"")
         """For the route table."""
         self.fields = b""
+        self.http2 = b""
+        """``fields`` as an HTTP/2 header block, once they have been sent by HTTP/2."""
         self.content_length = -1
         self.chunked = False
         self.close = False
@@ -245,6 +248,7 @@ class ResponsePlan:
         "has_date",
         "has_request_id",
         "head",
+        "http2",
         "plain",
         "reusable",
         "status",
@@ -271,6 +275,8 @@ class ResponsePlan:
         status_line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
         self.head = status_line + b"".join([line.raw for line in kept])
         """Without the empty line at the end."""
+        self.http2 = b""
+        """The same as an HTTP/2 header block, once it has been sent by HTTP/2."""
         self.has_date = b"date" in names
         self.has_request_id = b"x-vcap-request-id" in names
         delimited = self.bodiless or self.chunked or self.content_length >= 0

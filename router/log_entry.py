@@ -24,7 +24,7 @@ def of_exchange(exchange: Exchange, took: float) -> Entry:
         time() - took,
         line.method,
         line.target,
-        b"HTTP/1.1" if line.minor else b"HTTP/1.0",
+        client.version or (b"HTTP/1.1" if line.minor else b"HTTP/1.0"),
         exchange.status,
         exchange.request_bytes,
         exchange.response_bytes,

@@ -144,6 +144,8 @@ class Native:
     """Folder of the table's snapshot."""
     max_request_target_bytes: HeadBytes = 16 * 1024
     """Longest path and query together; a longer one is answered 414."""
+    max_http2_streams: PositiveCount = 250
+    """Requests in flight per HTTP/2 connection from a client."""
     max_request_body_bytes: Bytes = 0
     """The longest request body; 0 means no limit."""
     retry_buffer_bytes: Bytes = 64 * 1024

@@ -37,7 +37,7 @@ _BEGINNINGS: Final = {
 class ChunkScanner:
     """Scans one chunked body. ``status`` goes into the BadMessage it raises: 400 for requests, 502 for responses."""
 
-    __slots__ = ("_left", "_overhead", "_state", "_status", "_tail", "_trailer_bytes", "payload")
+    __slots__ = ("_left", "_overhead", "_state", "_status", "_tail", "_trailer_bytes", "payload", "trailers")
 
     def __init__(self, status: int = 400) -> None:
         self._state = SIZE
@@ -47,6 +47,8 @@ class ChunkScanner:
         """Bytes of data so far, without framing."""
         self._overhead = 0
         self._trailer_bytes = 0
+        self.trailers = b""
+        """Field lines behind the last chunk, each with its CRLF."""
         self._status = status
 
     @property
@@ -121,6 +123,7 @@ class ChunkScanner:
             self._trailer_bytes += len(line)
             if self._trailer_bytes > MAX_TRAILER:
                 raise BadMessage(self._status, "trailers too long")
+            self.trailers += line + b"\r\n"
             if FIELD_LINES.fullmatch(line + b"\r\n") is None:
                 raise BadMessage(self._status, "malformed trailer field")
             self._check_trailer_name(line)

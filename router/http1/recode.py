@@ -22,12 +22,17 @@ class ToChunks:
 
 
 class FromChunks:
-    """For a client of HTTP/1.0, which knows no chunks."""
+    """For a peer that knows no chunks: HTTP/1.0, HTTP/2."""
 
     __slots__ = ("_scanner",)
 
     def __init__(self) -> None:
         self._scanner = ChunkScanner(502)
+
+    @property
+    def trailers(self) -> bytes:
+        """Field lines that came behind the last chunk."""
+        return self._scanner.trailers
 
     def recode(self, data: bytes, complete: bool) -> bytes:
         out: list[bytes] = []

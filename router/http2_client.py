@@ -1,0 +1,564 @@
+"""An HTTP/2 connection from a client (RFC 9113): every stream is an exchange of its own.
+
+Theory of operation. A header block becomes the HTTP/1.1 head that says the same (`router.http2.translation`) and
+so a plan; the stream it opens is the exchange's ``ClientSide``. Blocks that a client repeats are looked up by their
+bytes, for as long as its compression table stays what it was.
+
+    HEADERS --> stream --begin--> exchange --send_response, send_body--> HEADERS, DATA, trailers
+                  |                  |
+                  |                  +-- 101 or CONNECT: the stream becomes one side of a tunnel
+                  +-- RST_STREAM, end of the connection: exchange.client_gone
+
+A drain is said twice (section 6.8): first that the router is leaving, and once the client must have heard that, which
+stream was the last. The connection closes when its last stream is over.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from wsproto.utilities import generate_accept_token, generate_nonce
+
+from router import answers, log_entry
+from router.answers import Answer, malformed
+from router.exchange import Exchange
+from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
+from router.http1.grammar import BadMessage
+from router.http1.recode import FromChunks
+from router.http1.request import ASTERISK, RequestLine
+from router.http2 import frames, translation
+from router.http2.connection import CONNECTION_WINDOW, Fault, Stream
+from router.http2.frames import DEFAULT_WINDOW, LARGEST_WINDOW, PREFACE, SMALLEST_MAX_FRAME
+from router.http2.hpack import Pair, encoded
+from router.http2.translation import Malformed, RequestHead
+from router.http2_side import StreamSide
+from router.http2_wire import TICK, Http2Wire
+from router.tunnel import Tunnel, TunnelEnd
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from router.backend import BackendConnection
+    from router.edge import Edge, Minded
+
+REMEMBERED: Final = 64
+"""How many header blocks are remembered per connection; then the memory starts anew."""
+REMEMBERED_BYTES: Final = 512
+"""Longer ones are not remembered."""
+UNSENT: Final = 1024 * 1024
+"""Bytes of responses that may wait for one client's windows; beyond, no further backend is read for it."""
+
+_REQUEST_ID: Final = encoded(b"x-vcap-request-id", bytes(36))[:-36]
+"""All of that field but its value."""
+
+Head = tuple[RequestLine, RequestPlan, int]
+"""A request, and what it asks for beyond an ordinary one."""
+
+
+class Http2Client(Http2Wire["ClientStream"]):
+    __slots__ = (
+        "_heads",
+        "_heads_at",
+        "_layer",
+        "_leaving",
+        "_open_heads",
+        "_peer",
+        "_preface",
+        "forward_fields",
+        "ip",
+        "scheme",
+    )
+
+    def __init__(
+        self, edge: Edge, peer: tuple[str, int] | None = None, scheme: bytes = b"http", layer: Minded | None = None
+    ) -> None:
+        super().__init__(edge, edge.request_limits.head)
+        self._peer = peer or ("", 0)
+        self._layer = layer
+        self.scheme = scheme
+        self.ip = b""
+        self.forward_fields = b""
+        self._preface = PREFACE
+        """What of the preface has not come yet."""
+        self._heads: dict[bytes, Head] = {}
+        """What blocks of requests without a body mean, while the compression table is at version ``_heads_at``."""
+        self._open_heads: dict[bytes, Head] = {}
+        """The same for requests that go on."""
+        self._heads_at = 0
+        self._leaving = False
+        """Whether GOAWAY has named the last stream."""
+
+    @property
+    def address(self) -> str:
+        """``ip:port``."""
+        host, port = self._peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
+        super().connection_made(transport)
+        edge = self.edge
+        peer = self._peer if self._peer[0] else transport.get_extra_info("peername")
+        if peer:
+            self._peer = peer
+            self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
+        self.deadline = monotonic() + edge.read_header_timeout
+        admitted = True
+        if self._layer is not None:
+            edge.replace(self._layer, self)
+            self._layer = None
+        else:
+            admitted = edge.admit(self)
+        values = {
+            frames.SETTINGS_MAX_CONCURRENT_STREAMS: edge.max_streams,
+            frames.SETTINGS_MAX_HEADER_LIST_SIZE: edge.request_limits.head,
+        }
+        if edge.connect_allowed:
+            values[frames.SETTINGS_ENABLE_CONNECT_PROTOCOL] = 1
+        self.put(frames.settings(values))
+        self.receive_window = CONNECTION_WINDOW
+        self.put(frames.window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+        if not admitted:
+            self.fail(Fault(frames.REFUSED_STREAM, "this router has reached its connection limit"))
+        elif edge.draining:
+            self.begin_drain()
+
+    def data_received(self, data: bytes) -> None:
+        if self._preface and not self._over:
+            expected, self._preface = self._preface, self._preface[len(data) :]
+            if not data.startswith(expected[: len(data)]):
+                self.fail(Fault(frames.PROTOCOL_ERROR, "this is not the preface of HTTP/2"))
+                return
+            data = data[len(expected) :]
+            if self._preface or not data:
+                return
+        super().data_received(data)
+
+    # Streams ----------------------------------------------------------------------------------------------------
+
+    def new_stream(self, number: int, block: bytes, end: bool) -> None:
+        if not number & 1:
+            raise Fault(frames.PROTOCOL_ERROR, "a client's stream with an even number")
+        self.newest = number
+        head = (self._heads if end else self._open_heads).get(block)
+        if head is None:
+            try:
+                head = self._understand(block, end)
+            except Malformed:
+                self.edge.metrics.requests += 1
+                self.edge.metrics.rejected_requests += 1
+                self.refuse(number, frames.PROTOCOL_ERROR)
+                return
+            except BadMessage as bad:
+                self._open(number, end).refuse(malformed(bad.status, bad.reason))
+                return
+        if len(self.streams) >= self.edge.max_streams or self._leaving:
+            self.refuse(number, frames.REFUSED_STREAM)
+            return
+        self._open(number, end).begin(*head)
+
+    def _open(self, number: int, end: bool) -> ClientStream:
+        stream = self.streams[number] = ClientStream(self, number)
+        stream.remote_ended = end
+        return stream
+
+    def _understand(self, block: bytes, end: bool) -> Head:
+        """Raises Malformed, BadMessage, CompressionError."""
+        edge = self.edge
+        pairs = self.decoder.decode(block)
+        if self.decoder.version != self._heads_at:
+            self._heads_at = self.decoder.version
+            self._heads.clear()
+            self._open_heads.clear()
+            worth_keeping = False
+        else:
+            worth_keeping = len(block) <= REMEMBERED_BYTES
+        if pairs is None:
+            raise BadMessage(431, f"request head longer than {edge.request_limits.head} bytes")
+        text = translation.request_head(pairs, end)
+        line = edge.request_lines.get(text.line) or edge.remember_line(text.line)
+        if text.asks_for == translation.WEBSOCKET:
+            line_plan = edge.rules.request_plan(_handshake(text))
+            return line, line_plan, text.asks_for  # the handshake's key is this request's alone
+        plan = edge.request_plans.get(text.block) or edge.remember_request(text.block)
+        head = (line, plan, text.asks_for)
+        if worth_keeping:
+            heads = self._heads if end else self._open_heads
+            if len(heads) >= REMEMBERED:
+                heads.clear()
+            heads[block] = head
+        return head
+
+    def stream_forgotten(self, stream: ClientStream) -> None:
+        if stream.side is not None:
+            stream.side.over()
+        if not self.streams and not self._over:
+            if self._leaving:
+                self.end()
+            else:
+                self.deadline = min(monotonic() + self.edge.idle_timeout, self._partial)
+
+    def too_much_unsent(self) -> bool:
+        return sum(len(stream.unsent) for stream in self.waiting.values()) > UNSENT
+
+    # Ends -------------------------------------------------------------------------------------------------------
+
+    def reset_all(self) -> None:
+        for stream in list(self.streams.values()):
+            self.forget(stream, forgiven=True)
+            stream.take_reset(frames.INTERNAL_ERROR)
+
+    def go_away(self, last_stream: int) -> None:
+        if not self.streams:
+            self.end()
+
+    def begin_drain(self) -> None:
+        """Tell the client that the router is leaving (section 6.8)."""
+        if not self._over:
+            self.put(frames.goaway(LARGEST_WINDOW, frames.NO_ERROR, ""))
+            self.put(frames.ping(b"draining"))
+
+    def ping_answered(self) -> None:
+        if self.edge.draining:
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._leaving and not self._over:
+            self._leaving = True
+            self.put(frames.goaway(self.newest, frames.NO_ERROR, ""))
+            if not self.streams:
+                self.end()
+
+    def close_if_idle(self) -> None:
+        """For a drain: close unless a stream is open, and let no new one begin."""
+        self._leave()
+
+    def idle_too_long(self) -> None:
+        if self.blocked:
+            self.transport.abort()
+        else:
+            self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.edge.forget_client(self)
+        self._over = self._shut = True
+        self.reset_all()
+
+
+class ClientStream(Stream):
+    """Implements ``exchange.ClientSide``."""
+
+    __slots__ = ("_body_left", "_early", "_exchange", "_key", "_received", "_recoder", "_unsent_seen", "side")
+
+    connection: Http2Client
+
+    def __init__(self, connection: Http2Client, number: int) -> None:
+        super().__init__(connection, number)
+        self._exchange: Exchange | None = None
+        self._body_left = -1
+        """Bytes of the request body to come, -1 where nobody said."""
+        self._received = 0
+        self._recoder: FromChunks | None = None
+        self._unsent_seen = 0
+        self._key = b""
+        """Of the WebSocket handshake with the backend."""
+        self._early = b""
+        """What the client has sent for a tunnel that is not open yet: at most its window."""
+        self.side: StreamSide | None = None
+        """Once the stream is a tunnel."""
+
+    version: Final = b"HTTP/2.0"
+
+    @property
+    def address(self) -> str:
+        return self.connection.address
+
+    @property
+    def forward_fields(self) -> bytes:
+        return self.connection.forward_fields
+
+    @property
+    def ip(self) -> bytes:
+        return self.connection.ip
+
+    @property
+    def scheme(self) -> bytes:
+        return self.connection.scheme
+
+    # The request ------------------------------------------------------------------------------------------------
+
+    def begin(self, line: RequestLine, plan: RequestPlan, asks_for: int) -> None:
+        connection = self.connection
+        edge = connection.edge
+        ended = self.remote_ended
+        exchange = self._exchange = Exchange(edge, self, line, plan)
+        if len(connection.streams) == 1:
+            connection.deadline = min(exchange.started + TICK, connection._partial)
+        if not ended:
+            self.deadline = exchange.started + edge.progress_timeout
+            self._body_left = plan.content_length
+        if asks_for != translation.ORDINARY:
+            self._begin_tunnel(exchange, asks_for)
+        elif not plan.host:
+            exchange.refuse(answers.empty_host(), ended)
+        elif line.form == ASTERISK:
+            exchange.refuse(answers.options(), ended)
+        elif edge.max_body and plan.content_length > edge.max_body:
+            exchange.refuse(malformed(413, f"request body longer than {edge.max_body} bytes"), ended)
+        else:
+            exchange.begin(b"", ended)
+            if connection.waiting and connection.too_much_unsent() and exchange.backend is not None:
+                exchange.backend.pause_response()
+
+    def _begin_tunnel(self, exchange: Exchange, asks_for: int) -> None:
+        """CONNECT, extended or not: what the client sends from here on is not a body."""
+        if not self.connection.edge.connect_allowed and asks_for == translation.CONNECT:
+            exchange.refuse(answers.tunnels_disabled(), True)
+        elif asks_for == translation.OTHER_PROTOCOL:
+            exchange.refuse(answers.protocol_not_served(), True)
+        elif exchange.plan.content_length > 0:
+            exchange.refuse(malformed(400, "CONNECT with a body"), True)
+        else:
+            self.deadline = inf
+            self._key = _key_of(exchange.plan)
+            exchange.begin(b"", True)
+
+    def refuse(self, answer: Answer) -> None:
+        """Not even an exchange came of it."""
+        edge = self.connection.edge
+        edge.metrics.requests += 1
+        edge.metrics.rejected_requests += 1
+        edge.metrics.observe(answer.status, 0.0)
+        if edge.access_log is not None:
+            edge.access_log.write(log_entry.of_refusal(self.address, answer))
+        self._send_answer(answer, b"", False)
+
+    def take_headers(self, pairs: list[Pair] | None, end: bool) -> None:
+        """Trailers (RFC 9113 section 8.1)."""
+        try:
+            if not end or pairs is None:
+                raise Malformed("a header block in the middle of a body, or one that is too long")
+            last = translation.trailer_chunk(pairs)
+        except Malformed:
+            self.connection.refuse(self.id, frames.PROTOCOL_ERROR)
+            return
+        if self.side is not None:
+            self.side.take(b"", True)
+        else:
+            exchange = self._exchange
+            self._take_body(b"", last if exchange is not None and exchange.plan.chunked else b"", True)
+
+    def take_data(self, data: bytes, end: bool) -> None:
+        exchange = self._exchange
+        if self.side is not None:
+            self.side.take(data, end)
+        elif exchange is None:
+            return
+        elif exchange.request_complete:  # of a tunnel that is not open yet
+            self._early += data
+            self.hold()
+        else:
+            self._take_body(data, translation.chunk(data, end) if exchange.plan.chunked else data, end)
+
+    def _take_body(self, data: bytes, piece: bytes, end: bool) -> None:
+        """``piece`` is ``data`` as it crosses the router."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        edge = self.connection.edge
+        exchange.request_bytes += len(data)
+        if self._body_left >= 0:
+            self._body_left -= len(data)
+            if self._body_left < 0 or (end and self._body_left):  # RFC 9113 section 8.1.1
+                self.connection.refuse(self.id, frames.PROTOCOL_ERROR)
+                return
+        if edge.max_body and exchange.request_bytes > edge.max_body:
+            exchange.reject_rest(malformed(413, f"request body longer than {edge.max_body} bytes"))
+            return
+        self.deadline = inf if end else monotonic() + edge.progress_timeout
+        if piece or end:
+            exchange.request_body(piece, end)
+
+    def pause_request(self) -> None:
+        self.deadline = inf
+        self.hold()
+
+    def resume_request(self) -> None:
+        if self.held:
+            if not self.remote_ended:
+                self.deadline = monotonic() + self.connection.edge.progress_timeout
+            self.let_flow()
+
+    def take_reset(self, code: int) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+        if self.side is not None and code != frames.NO_ERROR:
+            self.side.error = ConnectionResetError(f"stream reset: {frames.error_name(code)}")
+
+    # The response -----------------------------------------------------------------------------------------------
+
+    def send_informational(self, plan: ResponsePlan) -> None:
+        self._put_headers(translation.response_block(plan.head), False)
+
+    def send_response(self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool, now: float) -> None:
+        block = plan.http2
+        if not block:
+            block = plan.http2 = translation.response_block(plan.head)
+        if not plan.has_request_id:
+            block += _REQUEST_ID + exchange.id_field[19:-2]
+        if not plan.has_date:
+            block += translation.fields_block(self.connection.edge.date_field())
+        if plan.bodiless or exchange.line.is_head:
+            body = b""
+        elif plan.chunked:
+            self._recoder = FromChunks()
+        if complete and not body:
+            self._put_headers(block, True)
+            self._over()
+        else:
+            self._put_headers(block, False)
+            if body or complete:
+                self.send_body(body, complete)
+
+    def _put_headers(self, block: bytes, end: bool) -> None:
+        flags = frames.END_STREAM if end else 0
+        self.connection.put(frames.header_frames(self.id, block, flags, SMALLEST_MAX_FRAME))
+        if end:
+            self.end_local()
+
+    def send_body(self, data: bytes, complete: bool) -> None:
+        recoder = self._recoder
+        if recoder is not None:
+            data = recoder.recode(data, complete)
+        if complete:
+            if recoder is not None and recoder.trailers:
+                if data:
+                    self.send_data(data, False)
+                self.send_trailers(translation.fields_block(recoder.trailers))
+            else:
+                self.send_data(data, True)
+            self._over()
+        elif data:
+            self.send_data(data, False)
+
+    def send_answer(self, exchange: Exchange, answer: Answer) -> None:
+        self._send_answer(answer, _REQUEST_ID + exchange.id_field[19:-2], exchange.line.is_head)
+        self._over()
+
+    def _send_answer(self, answer: Answer, more: bytes, is_head: bool) -> None:
+        fields = translation.fields_block(answer.fields + self.connection.edge.date_field())
+        block = encoded(b":status", b"%d" % answer.status) + fields + more
+        payload = b"" if is_head else answer.payload
+        self._put_headers(block, not payload)
+        if payload:
+            self.send_data(payload, True)
+
+    def _over(self) -> None:
+        """The exchange is over; what is left of its response may still be waiting."""
+        self._exchange = None
+        self.connection.earn(2)
+        self.deadline = inf if not self.unsent else monotonic() + self.connection.edge.progress_timeout
+
+    def end_local(self) -> None:
+        """A response that is complete before its request ends the stream (RFC 9113 section 8.1)."""
+        self.local_ended = True
+        if self.remote_ended:
+            self.connection.forget(self, forgiven=False)
+        elif self.side is not None:
+            self.side.local_ended()
+        else:
+            self.reset(frames.NO_ERROR)
+
+    def break_off(self) -> None:
+        self._exchange = None
+        self.reset(frames.INTERNAL_ERROR)
+
+    def stalled(self) -> None:
+        if self.side is not None:
+            self.side.stalled()
+            return
+        self._unsent_seen = len(self.unsent)
+        self.deadline = monotonic() + self.connection.edge.progress_timeout
+        if self._exchange is not None and self._exchange.backend is not None:
+            self._exchange.backend.pause_response()
+
+    def flowing(self) -> None:
+        if self.side is not None:
+            self.side.flowing()
+            return
+        self.deadline = inf
+        if self._exchange is not None and self._exchange.backend is not None:
+            self._exchange.backend.resume_response()
+
+    def expired(self, now: float) -> None:
+        edge = self.connection.edge
+        if self.unsent:
+            if len(self.unsent) < self._unsent_seen:
+                self._unsent_seen = len(self.unsent)
+                self.deadline = now + edge.progress_timeout
+            else:  # the client takes nothing any more
+                self.reset(frames.CANCEL)
+                self.take_reset(frames.CANCEL)
+        elif self._exchange is not None and not self._exchange.request_complete and not self.held:
+            edge.metrics.rejected_requests += 1
+            self._exchange.reject_rest(answers.request_timeout())
+        else:
+            self.deadline = inf
+
+    # Tunnels ----------------------------------------------------------------------------------------------------
+
+    def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None:
+        if self._key:
+            accept = _field(head, b"sec-websocket-accept")
+            if accept != generate_accept_token(self._key):
+                backend.abort()
+                exchange.response_malformed("101 that does not accept this WebSocket")
+                return
+            block = translation.websocket_block(head)
+        else:
+            block = encoded(b":status", b"200") + _REQUEST_ID + exchange.id_field[19:-2]
+        self._exchange = None
+        self.deadline = inf
+        edge = self.connection.edge
+        side = self.side = StreamSide(self, edge.loop.call_soon)
+        ours = TunnelEnd(side, _nothing)
+        theirs = backend.tunnel_end()
+        Tunnel(edge, exchange, ours, theirs)
+        self._put_headers(block, False)
+        if first:
+            theirs.data_received(first)
+        early, self._early = self._early, b""
+        if early:
+            ours.data_received(early)
+        if self.remote_ended:
+            ours.eof_received()
+        elif self.held and not theirs.stalled:
+            self.let_flow()
+
+
+def _nothing() -> None:
+    """A stream is in no set of the edge's."""
+
+
+def _handshake(head: RequestHead) -> bytes:
+    """The field lines of the HTTP/1.1 handshake that asks for the same WebSocket (RFC 8441 section 5)."""
+    return b"%bConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: %b\r\n" % (
+        head.block[:-2],
+        generate_nonce(),
+    )
+
+
+def _key_of(plan: RequestPlan) -> bytes:
+    return _field(plan.fields, b"sec-websocket-key") if plan.upgrade else b""
+
+
+def _field(lines: bytes, wanted: bytes) -> bytes:
+    """The value of the last field of that name; empty if there is none."""
+    value = b""
+    for line in lines.split(b"\r\n"):
+        name, _, rest = line.partition(b":")
+        if name.lower() == wanted:
+            value = rest.strip(b" \t")
+    return value
