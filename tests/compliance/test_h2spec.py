@@ -23,6 +23,9 @@ H2SPEC = os.environ.get("H2SPEC") or shutil.which("h2spec")
 GROUPS = ("generic", "http2", "hpack")
 FEWEST = {"generic": 44, "http2": 95, "hpack": 7}
 """Cases that a report must hold: an empty one is no proof."""
+ANSWERED: dict[str, set[str]] = {"cleartext": {"http2/3.5: Sends invalid connection preface"}}
+"""Cases that h2spec calls failed because it gets an answer. The cleartext port speaks HTTP/1.1 as well: what is no
+preface of HTTP/2 is a malformed request there, answered 400 before the connection is closed (RFC 9112 section 3)."""
 
 pytestmark = pytest.mark.skipif(not H2SPEC, reason="h2spec is neither on PATH nor named by the variable H2SPEC")
 
@@ -51,10 +54,10 @@ def test_every_case_passes(router: SecuredRouter, tmp_path: Path, listener: str,
     )
     assert report.exists(), done.stdout + done.stderr
     cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314  # a report of our own asking
-    bad = [f"{case.get('package')}: {case.get('classname')}" for case in cases if _failed(case)]
-    assert not bad, done.stdout
+    bad = {f"{case.get('package')}: {case.get('classname')}" for case in cases if _failed(case)}
+    assert not bad - ANSWERED.get(listener, set()), done.stdout
     assert len(cases) >= FEWEST[group]
-    assert done.returncode == 0
+    assert bad or done.returncode == 0
 
 
 def _failed(case: ElementTree.Element) -> bool:
