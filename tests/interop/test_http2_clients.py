@@ -75,15 +75,18 @@ class TestCurl:
         return done
 
     @LISTENERS
-    def test_several_requests_on_one_connection(self, router: SecuredRouter, listener: str) -> None:
-        done = self.curl(router, listener, "-w", "%{num_connects}/%{http_version} ", paths=("/",) * 5)
+    def test_one_request(self, router: SecuredRouter, listener: str) -> None:
+        assert self.curl(router, listener, "-w", "/%{http_version}").stdout == b"ok/2"
+
+    def test_several_requests_on_one_connection(self, router: SecuredRouter) -> None:
+        """Over TLS: by prior knowledge, curl 7.88 fails to use a connection twice, whoever the server is."""
+        done = self.curl(router, "tls", "-w", "%{num_connects}/%{http_version} ", paths=("/",) * 5)
         assert done.stdout == b"ok1/2 " + b"ok0/2 " * 4
 
-    @LISTENERS
-    def test_in_parallel(self, router: SecuredRouter, listener: str, tmp_path: Path) -> None:
+    def test_in_parallel(self, router: SecuredRouter, tmp_path: Path) -> None:
         outputs = [part for number in range(20) for part in ("-o", str(tmp_path / str(number)))]
         paths = tuple(f"/big/{10_000 * number + 1}" for number in range(20))
-        self.curl(router, listener, "-Z", "--parallel-max", "20", *outputs, paths=paths)
+        self.curl(router, "tls", "-Z", "--parallel-max", "20", *outputs, paths=paths)
         assert [(tmp_path / str(n)).stat().st_size for n in range(20)] == [10_000 * n + 1 for n in range(20)]
 
     @LISTENERS
@@ -91,7 +94,6 @@ class TestCurl:
         upload = tmp_path / "upload"
         upload.write_bytes(bytes(range(256)) * (BIG // 256))
         assert self.curl(router, listener, "-T", str(upload), paths=("/upload",)).stdout == upload.read_bytes()
-        assert self.curl(router, listener, "-T", "-", "-H", "Expect:", paths=("/x",)).stdout == b"ok"
 
     @LISTENERS
     def test_head(self, router: SecuredRouter, listener: str) -> None:
