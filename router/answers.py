@@ -7,6 +7,12 @@ from typing import Final, NamedTuple
 
 _SHORT_CACHE: Final = b"Cache-Control: public,max-age=2\r\n"
 _NO_CACHE: Final = b"Cache-Control: no-cache, no-store\r\n"
+_REASONS: Final = {
+    496: "SSL Certificate Required",
+    525: "SSL Handshake Failed",
+    526: "Invalid SSL Certificate",
+}
+"""Codes that RFC 9110 does not know and proxies use all the same."""
 
 
 class Answer(NamedTuple):
@@ -16,6 +22,8 @@ class Answer(NamedTuple):
     error: str
     body: str
     cache: bytes = b""
+    bare: bool = False
+    """Whether the payload is the status alone, with its text."""
     closes: bool = False
     """Whether the connection can carry no further request, because the framing of this one is in doubt."""
 
@@ -32,6 +40,8 @@ class Answer(NamedTuple):
 
     @property
     def payload(self) -> bytes:
+        if self.bare:
+            return f"{self.status} {reason(self.status)}\n".encode()
         return f"{self.status} {reason(self.status)}: {self.body}\n".encode() if self.body else b""
 
 
@@ -40,7 +50,7 @@ def reason(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return ""
+        return _REASONS.get(status, "")
 
 
 def _field_text(text: str) -> bytes:
@@ -92,8 +102,13 @@ def request_timeout() -> Answer:
     return Answer(408, "request_timeout", "The request did not arrive in time.", closes=True)
 
 
-def endpoint_failure(text: str) -> Answer:
-    """The last attempt failed before a response; ``text`` says how, in the words of the operating system."""
+def endpoint_failure(text: str, status: int = 502) -> Answer:
+    """The last attempt failed before a response; ``text`` says how, in the words of the operating system.
+
+    ``status`` is 502, or that of a failure of TLS: 496, 503, 525 or 526 (`router.tls.failures`).
+    """
+    if status != 502:
+        return Answer(status, f"endpoint_failure ({text})", "", bare=True)
     return Answer(502, f"endpoint_failure ({text})", "Registered endpoint failed to handle the request.")
 
 

@@ -2,10 +2,10 @@
 
 Theory of operation. The connection serves one exchange at a time and is on its endpoint's idle list in between.
 
-    DIALING --open--> IDLE --send_head--> HEAD --final head--> BODY --end--> IDLE | closed
-                                           |  ^                  |
-                                           |  +--- 1xx           +--> the backend broke off: exchange.response_broken
-                                           +--> 101: TUNNEL; its transport has another protocol then
+    IDLE --send_head--> HEAD --final head--> BODY --end--> IDLE | closed
+                         |  ^                  |
+                         |  +--- 1xx           +--> the backend broke off: exchange.response_broken
+                         +--> 101: TUNNEL; its transport has another protocol then
 
 Whatever ends the connection comes through ``connection_lost``, and only there is it decided what that means for the
 exchange. ``abort`` first forgets the exchange, so that nothing calls back into one that is over.
@@ -14,7 +14,6 @@ exchange. ``abort`` first forgets the exchange, so that nothing calls back into 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from functools import partial
 from math import inf
@@ -25,6 +24,7 @@ from router.forwarding import ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
 from router.http1.response import check_partial_head
+from router.tls import failures
 from router.tunnel import WRITE_AT_ONCE, TunnelEnd
 
 if TYPE_CHECKING:
@@ -32,18 +32,15 @@ if TYPE_CHECKING:
     from router.exchange import Exchange
     from router.pool import Endpoint
 
-DIALING, IDLE, HEAD, BODY, TUNNEL, CLOSED = range(6)
+IDLE, HEAD, BODY, TUNNEL, CLOSED = range(5)
 
 _UNTIL_CLOSE: Final = -1
-OUR_SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
-"""Errors of a dial that say nothing about the endpoint."""
 _WHOLE_RESPONSE: Final = 16 * 1024
 """Up to this many bytes, a response that arrived at once is worth taking apart by copying."""
 
 
 class BackendConnection(asyncio.Protocol):
     __slots__ = (
-        "_dial",
         "_left",
         "_reading_paused",
         "_reusable",
@@ -67,7 +64,7 @@ class BackendConnection(asyncio.Protocol):
         self.deadline = inf
         """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
         self.shard = 0
-        self._state = DIALING
+        self._state = IDLE
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any use, by connection_made
         self._tail = b""
         self._left = 0
@@ -76,34 +73,6 @@ class BackendConnection(asyncio.Protocol):
         self._reused = False
         self._reusable = False
         self._stalled_at = -1
-        self._dial: asyncio.Task[object] | None = None
-
-    # Opening ----------------------------------------------------------------------------------------------------
-
-    def dial(self) -> None:
-        self.deadline = monotonic() + self.edge.dial_timeout
-        self._dial = self.edge.loop.create_task(self._open())
-
-    async def _open(self) -> None:
-        record = self.endpoint.record
-        try:
-            if record.tls_port:
-                raise OSError(0, "TLS to backends is not available")
-            await self.edge.loop.create_connection(lambda: self, record.host, record.port)
-        except OSError as error:
-            self._dial_failed(f"connect: {reason(error)}", marks=error.errno not in OUR_SHORTAGE)
-        finally:
-            self._dial = None
-
-    def _dial_failed(self, why: str, *, marks: bool = True) -> None:
-        exchange = self._let_go()
-        self.edge.forget(self)
-        if exchange is not None:
-            exchange.attempt_failed(f"dial tcp {self.endpoint.address}: {why}", dialing=True, marks=marks)
-
-    @property
-    def connected(self) -> bool:
-        return self._state != DIALING
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         self.transport = transport
@@ -114,7 +83,7 @@ class BackendConnection(asyncio.Protocol):
         if self.exchange is None:
             transport.abort()
         else:
-            self.exchange.connected()
+            self.exchange.connected(self)
 
     # The request ------------------------------------------------------------------------------------------------
 
@@ -374,13 +343,8 @@ class BackendConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; nothing more is told to the exchange."""
         self.exchange = None
-        if self._state == DIALING:
-            if self._dial is not None:
-                self._dial.cancel()
-            self.edge.forget(self)
-        else:
-            self._state = CLOSED
-            self.transport.abort()
+        self._state = CLOSED
+        self.transport.abort()
 
     def _let_go(self) -> Exchange | None:
         exchange = self.exchange
@@ -401,6 +365,9 @@ class BackendConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._state == BODY and self._left == _UNTIL_CLOSE and self._scanner is None:
+            if self.transport.get_extra_info("truncated"):  # over TLS only the peer's own word is an end
+                self._broken()
+                return False
             exchange = self._let_go()
             self._state = CLOSED
             if exchange is not None:
@@ -416,22 +383,29 @@ class BackendConnection(asyncio.Protocol):
             if self._tail:
                 exchange.response_malformed("unexpected EOF")
             else:
-                text = f"read tcp {self.endpoint.address}: read: {reason(exc)}" if exc is not None else "EOF"
-                exchange.attempt_failed(text, reused=self._reused, marks=exc is not None)
+                self._no_response(exchange, exc)
         elif state == BODY:
             self._broken()
         elif state == IDLE:
             self.close()
         self._state = CLOSED
 
+    def _no_response(self, exchange: Exchange, error: Exception | None) -> None:
+        if error is None:
+            exchange.attempt_failed("EOF", reused=self._reused, marks=False)
+        elif failures.is_refused_certificate(error):
+            # TLS 1.3: the client's side of the handshake is over before the server has looked at its certificate. Not
+            # for a connection that has served before: then the server has changed its mind.
+            failure = failures.of(error)
+            exchange.attempt_failed(failure.text, dialing=not self._reused, status=failure.status)
+        else:
+            text = f"read tcp {self.endpoint.address}: read: {reason(error)}"
+            exchange.attempt_failed(text, reused=self._reused)
+
     def expired(self, now: float) -> None:
         """The deadline passed: what that means depends on what was being waited for."""
         if self._state == IDLE:
             self.close()
-        elif self._state == DIALING:
-            if self._dial is not None:
-                self._dial.cancel()
-            self._dial_failed("i/o timeout")
         elif self._stalled_at >= 0:
             unsent = self.transport.get_write_buffer_size()
             if unsent < self._stalled_at:

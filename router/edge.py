@@ -16,8 +16,8 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router.access_log import AccessLog
-from router.backend import BackendConnection
 from router.client import ClientConnection
+from router.dialing import Dial
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
 from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine, parse_line
@@ -25,6 +25,7 @@ from router.http2_client import Http2Client
 from router.metrics import Metrics
 from router.settings import Settings
 from router.table import RouteTable
+from router.tls.backend_tls import BackendTls
 from router.tunnel import STOPPED, Tunnel
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Edge:
         self.pipeline_buffer = native.pipeline_buffer_bytes
         self.retry_buffer = native.retry_buffer_bytes
         self.dial_timeout = settings.endpoint_dial_timeout
+        self.tls_handshake_timeout = settings.tls_handshake_timeout
+        self.backend_tls = BackendTls(settings)
         self.endpoint_timeout = settings.endpoint_timeout or inf
         self.response_timeout = min(self.endpoint_timeout, native.response_header_timeout or inf)
         self.progress_timeout = native.body_progress_timeout
@@ -231,12 +234,11 @@ class Edge:
             if self.draining and not self.metrics.client_connections:
                 self._drained.set()
 
-    def dial(self, exchange: Exchange, endpoint: Endpoint) -> BackendConnection:
+    def dial(self, exchange: Exchange, endpoint: Endpoint) -> Dial:
         """A new connection to an endpoint for this exchange, being opened."""
-        backend = BackendConnection(self, endpoint, exchange)
-        self.mind_backend(backend)
-        backend.dial()
-        return backend
+        dial = Dial(self, endpoint, exchange)
+        dial.begin_dial()
+        return dial
 
     def mind_backend(self, backend: MindedBackend) -> None:
         """Count a connection that is about to be opened, and look after its deadline until ``forget``."""
@@ -252,6 +254,13 @@ class Edge:
                 if backend.is_idle:
                     backend.close()
                     return
+
+    def replace_backend(self, dial: MindedBackend, backend: MindedBackend) -> None:
+        """``backend`` goes on with the connection that ``dial`` opened."""
+        backend.shard = dial.shard
+        shard = self._backends[dial.shard]
+        shard.discard(dial)
+        shard.add(backend)
 
     def forget(self, backend: MindedBackend) -> None:
         self._backends[backend.shard].discard(backend)

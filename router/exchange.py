@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from router import answers, log_entry
 from router.answers import Answer
+from router.backend import BackendConnection
+from router.dialing import Dial, DialFailure
 from router.forwarding import RequestPlan, ResponsePlan
 from router.http1.request import RequestLine
 from router.pool import Endpoint
 
 if TYPE_CHECKING:
-    from router.backend import BackendConnection
     from router.edge import Edge
 
 CLIENT_GONE: Final = 499
@@ -123,7 +124,7 @@ class Exchange:
         """Monotonic seconds of the first attempt, where an access log wants to know; 0 if there was none."""
         self._effort: _Effort | None = None
         self.endpoint: Endpoint | None = None
-        self.backend: BackendConnection | None = None
+        self.backend: BackendConnection | Dial | None = None
 
     @property
     def request_id(self) -> bytes:
@@ -166,7 +167,7 @@ class Exchange:
         backend = self.backend
         if backend is None:
             return
-        connected = backend.connected
+        connected = not isinstance(backend, Dial)
         effort = self._effort
         if effort is None:
             effort = self._effort = _Effort()
@@ -178,7 +179,7 @@ class Exchange:
                     self._hold_no_more(effort)
                 else:
                     self.client.pause_request()
-        if connected:
+        if not isinstance(backend, Dial):
             backend.send_body(data, complete)
 
     def _hold_no_more(self, effort: _Effort) -> None:
@@ -233,10 +234,18 @@ class Exchange:
             self._hold_no_more(effort)
         return body
 
-    def connected(self) -> None:
-        """The connection that was being opened is open: the head may go, or the tunnel begin."""
-        backend = self.backend
-        assert backend is not None
+    def dialed(self, dial: Dial, http2: bool) -> BackendConnection:
+        """The connection that was being opened is open; ``connected`` follows."""
+        backend = self.backend = BackendConnection(self.edge, dial.endpoint, self)
+        self.edge.replace_backend(dial, backend)
+        return backend
+
+    def dial_failed(self, failure: DialFailure) -> None:
+        """There is no connection."""
+        self.attempt_failed(failure.text, dialing=True, marks=failure.marks, status=failure.status)
+
+    def connected(self, backend: BackendConnection) -> None:
+        """The head may go, or the tunnel begin."""
         if self.line.method == b"CONNECT":
             self.status = 200
             self.client.open_tunnel(self, b"HTTP/1.1 200 Connection established\r\n", backend, b"")
@@ -244,8 +253,12 @@ class Exchange:
         backend.send_head(self, b"" if self._effort is None else self._body_so_far(self._effort))
         self.client.resume_request()
 
-    def attempt_failed(self, text: str, *, dialing: bool = False, reused: bool = False, marks: bool = True) -> None:
-        """No byte of a response came. Try elsewhere where that is safe, else answer 502.
+    def attempt_failed(
+        self, text: str, *, dialing: bool = False, reused: bool = False, marks: bool = True, status: int = 502
+    ) -> None:
+        """No byte of a response came. Try elsewhere where that is safe, else answer with ``status``.
+
+        ``dialing``: the endpoint cannot have seen the request, so that repeating it is always safe.
 
         A reused connection may have been closed by its backend at the very moment of sending: that says nothing about
         the endpoint, so it is not marked and may be tried again on a new connection.
@@ -268,8 +281,8 @@ class Exchange:
                 edge.metrics.retries += 1
                 self._attempt(another, True)
                 return
-        edge.metrics.bad_gateways += 1
-        self._answer(answers.endpoint_failure(text))
+        edge.metrics.count_failure(status)
+        self._answer(answers.endpoint_failure(text, status))
 
     def attempt_timed_out(self, text: str) -> None:
         """The response head did not come in time. Not repeated: the request may be at work still."""
@@ -322,7 +335,7 @@ class Exchange:
     def upgraded(self, plan: ResponsePlan, first: bytes) -> None:
         """101: from here on bytes flow both ways. ``first`` is what the backend has sent after its head."""
         backend = self.backend
-        assert backend is not None
+        assert isinstance(backend, BackendConnection)
         self.status = 101
         self.client.open_tunnel(self, plan.head + self.id_field, backend, first)
 

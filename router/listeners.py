@@ -14,10 +14,12 @@ from router.edge import Edge
 from router.proxy_layer import ProxyLayer, ProxyRules, networks
 from router.settings import Settings
 from router.tcp import TcpConnection
+from router.tls.contexts import H2, HTTP1
+from router.tls.front import TlsFront
 
 
 class Listeners:
-    """Of one worker."""
+    """Of one worker. Raises what `router.tls.certificates.Certificates` raises."""
 
     def __init__(self, settings: Settings, edge: Edge) -> None:
         self._settings = settings
@@ -26,6 +28,13 @@ class Listeners:
         self._proxy_rules: ProxyRules | None = None
         if settings.enable_proxy:
             self._proxy_rules = ProxyRules(networks(native.proxy_trusted), required=native.proxy_required)
+        self._tls: TlsFront | None = None
+        if settings.enable_ssl:
+            from router.tls.certificates import Certificates  # noqa: PLC0415 - costs 12 MiB, so not without need
+
+            protocols = (H2, HTTP1) if settings.enable_http2 else ()
+            certificates = Certificates(settings, protocols)
+            self._tls = TlsFront(edge, certificates, protocols, native.tls_handshake_timeout)
 
     def protocol(self, name: str) -> Callable[[], asyncio.Protocol]:
         """The factory of protocols for what the listener ``name`` accepts."""
@@ -33,9 +42,16 @@ class Listeners:
         match kind:
             case "http":
                 return self._behind_proxies(self._http)
+            case "https" if self._tls is not None:
+                return self._behind_proxies(partial(self._https, self._tls))
             case "tcp":
                 return self._behind_proxies(partial(TcpConnection, self._edge, int(port)))
         raise ValueError(f"no listener is called {name}")
+
+    async def watch(self) -> None:
+        """Give new connections new certificates when their files change. Returns where there are none to watch."""
+        if self._tls is not None:
+            await self._tls.certificates.watch()
 
     def _behind_proxies(
         self, following: Callable[[ProxyLayer | None], asyncio.Protocol]
@@ -49,3 +65,8 @@ class Listeners:
         if proxied is None:
             return self._edge.client()
         return self._edge.client(proxied.source, layer=proxied)
+
+    def _https(self, tls: TlsFront, proxied: ProxyLayer | None) -> asyncio.Protocol:
+        if proxied is None:
+            return tls.accept()
+        return tls.accept(proxied.source, proxied)

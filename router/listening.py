@@ -27,7 +27,7 @@ class Listener:
     """One traffic port."""
 
     name: str
-    """What is spoken there: ``http``, or for TCP routes ``tcp:`` and the port."""
+    """What is spoken there: ``http``, ``https``, or for TCP routes ``tcp:`` and the port."""
     port: int
     key: str
     """The setting that says the port, for messages."""
@@ -35,7 +35,9 @@ class Listener:
 
 def listeners(settings: Settings) -> list[Listener]:
     """The traffic ports that these settings ask for."""
-    found = [Listener("http", settings.port, "port")]
+    found = [] if settings.disable_http else [Listener("http", settings.port, "port")]
+    if settings.enable_ssl:
+        found.append(Listener("https", settings.ssl_port, "ssl_port"))
     found += [Listener(f"tcp:{port}", port, "millrace.tcp_ports") for port in tcp_ports(settings.millrace.tcp_ports)]
     return found
 

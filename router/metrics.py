@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from router.tls.failures import HANDSHAKE, NAME_MISMATCH, UNTRUSTED
+
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is slower."""
 
@@ -14,6 +16,9 @@ class Metrics:
 
     __slots__ = (
         "backend_connections_opened",
+        "backend_invalid_id",
+        "backend_invalid_tls_cert",
+        "backend_tls_handshake_failed",
         "bad_gateways",
         "client_connections",
         "client_connections_accepted",
@@ -31,6 +36,10 @@ class Metrics:
         "tcp_connections_accepted",
         "tcp_connections_failed",
         "tcp_connections_refused",
+        "tls_handshakes",
+        "tls_handshakes_failed",
+        "tls_handshakes_resumed",
+        "tls_handshakes_timed_out",
         "tunnels",
         "tunnels_idle_too_long",
         "tunnels_opened",
@@ -51,6 +60,19 @@ class Metrics:
         """Refused by the router itself: malformed, no route."""
         self.bad_gateways = 0
         """Exchanges that no endpoint answered as it should."""
+        self.backend_invalid_id = 0
+        """Exchanges whose last endpoint had a certificate for another name."""
+        self.backend_invalid_tls_cert = 0
+        """Exchanges whose last endpoint had a certificate that is not trusted, or expired."""
+        self.backend_tls_handshake_failed = 0
+        """Exchanges whose last endpoint failed the TLS handshake otherwise."""
+        self.tls_handshakes = 0
+        """Completed with clients."""
+        self.tls_handshakes_resumed = 0
+        """Of those: by resuming an earlier session."""
+        self.tls_handshakes_failed = 0
+        """With clients that sent something."""
+        self.tls_handshakes_timed_out = 0
         self.retries = 0
         """Attempts beyond the first of an exchange."""
         self.backend_connections_opened = 0
@@ -84,6 +106,17 @@ class Metrics:
         """One exchange ended, with the status the client saw."""
         self.statuses[status] += 1
         self.durations.append(seconds)
+
+    def count_failure(self, status: int) -> None:
+        """An exchange ends because no endpoint took it; ``status`` as in `router.answers.endpoint_failure`."""
+        if status == NAME_MISMATCH:
+            self.backend_invalid_id += 1
+        elif status == UNTRUSTED:
+            self.backend_invalid_tls_cert += 1
+        elif status == HANDSHAKE:
+            self.backend_tls_handshake_failed += 1
+        else:
+            self.bad_gateways += 1
 
     def settle(self) -> None:
         """Put the durations into their buckets: in one go, which costs far less than one by one."""

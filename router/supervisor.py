@@ -32,6 +32,8 @@ from router.registry.connect import InvalidRedisUrl, parse
 from router.settings import Settings
 from router.slot import Slot
 from router.status import NoWorker, StatusPort
+from router.tls import check as tls_check
+from router.tls.certificates import with_files_read
 from router.worker_process import WorkerProcess
 
 REPORT_EVERY: Final = 5.0
@@ -42,7 +44,16 @@ STUCK_AFTER: Final = 30.0
 LAST_GRACE: Final = 5.0
 """Beyond drain_timeout: how long workers may take to leave before they are ended, seconds."""
 
-UNCHANGEABLE: Final = ("port", "status", "millrace.address", "millrace.workers", "millrace.tcp_ports")
+UNCHANGEABLE: Final = (
+    "port",
+    "disable_http",
+    "enable_ssl",
+    "ssl_port",
+    "status",
+    "millrace.address",
+    "millrace.workers",
+    "millrace.tcp_ports",
+)
 """Settings that a roll leaves as they are: they belong to the sockets."""
 
 _log = logging.getLogger("router.supervisor")
@@ -52,7 +63,7 @@ class Supervisor:
     """``run`` is its whole life. Everything else is what the status port asks (`router.status.Overview`)."""
 
     def __init__(self, settings: Settings, config: Path | None) -> None:
-        self._settings = settings
+        self._settings = with_files_read(settings)
         self._config = config
         self._slots: list[Slot] = []
         self._ended = metrics_page.Totals()
@@ -198,16 +209,17 @@ class Supervisor:
             settings = load(self._config)
             check(settings)
             _check_folder_and_log(settings)
+            fixed = _with_what_a_roll_cannot_change(settings, self._settings)
+            check(fixed)
         except (ConfigError, access_log.CannotLog) as error:
             _log.error("config-not-reloaded", extra={"data": {"problems": str(error).splitlines()}})
             return None
-        fixed = _with_what_a_roll_cannot_change(settings, self._settings)
         if fixed != settings:
             _log.warning(
                 "config-needs-restart",
                 extra={"data": {"keys": UNCHANGEABLE, "kept": "as they are"}},
             )
-        return fixed
+        return with_files_read(fixed)
 
     async def _watch(self) -> None:
         while True:
@@ -267,6 +279,8 @@ def check(settings: Settings) -> None:
         parse(settings.millrace.redis)
     except InvalidRedisUrl as error:
         raise ConfigError([f"millrace.redis: {error}"]) from None
+    if wrong := tls_check.problems(settings):
+        raise ConfigError(wrong)
     try:
         tcp_ports(settings.millrace.tcp_ports)
     except ValueError as error:
@@ -301,7 +315,15 @@ def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
         workers=old.millrace.workers,
         tcp_ports=old.millrace.tcp_ports,
     )
-    return dataclasses.replace(new, port=old.port, status=old.status, millrace=native)
+    return dataclasses.replace(
+        new,
+        port=old.port,
+        disable_http=old.disable_http,
+        enable_ssl=old.enable_ssl,
+        ssl_port=old.ssl_port,
+        status=old.status,
+        millrace=native,
+    )
 
 
 def run(settings: Settings, config: Path | None = None) -> int:

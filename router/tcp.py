@@ -20,7 +20,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router.backend import OUR_SHORTAGE
+from router.dialing import OUR_SHORTAGE
 from router.proxy_protocol import Place, build_v1, build_v2
 from router.tls.client_hello import NotTls, parse_client_hello
 from router.tunnel import WRITE_AT_ONCE, Tunnel, TunnelEnd, reset

@@ -103,10 +103,11 @@ class Worker:
             finished.result()
 
     async def _follow_and_serve(self) -> None:
-        await asyncio.gather(self._follower.run(), self._serve_when_caught_up())
+        await asyncio.gather(self._follower.run(), self._serve_when_caught_up(), self._listeners.watch())
 
     async def _serve_when_caught_up(self) -> None:
         await self._caught_up.wait()
+        self._edge.backend_tls.prepare()
         _settle_memory()
         self._edge.start()
         loop = asyncio.get_running_loop()

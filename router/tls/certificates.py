@@ -7,6 +7,7 @@ A file that turned bad never replaces what was good. Knows no connection.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from typing import Final
 
 from router.settings import Settings, TlsPem
 from router.tls.contexts import server_context
-from router.tls.key_pair import BadKeyPair, KeyPair, read_pair
+from router.tls.key_pair import KeyPair
+from router.tls.pem import BadKeyPair, read_pair
 
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks at the files."""
@@ -100,6 +102,12 @@ class Certificates:
     def expires(self) -> datetime:
         """When the first of them expires, in UTC."""
         return min(pair.expires for pair in self._pairs)
+
+    async def watch(self) -> None:
+        """Look at the files every few seconds, for as long as it is not cancelled; returns if there are none."""
+        while self.watches:
+            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.to_thread(self.look)
 
     def look(self) -> bool:
         """Read again what has changed on disk; returns whether new handshakes get something new.

@@ -7,7 +7,7 @@ import ssl
 from router.settings import Settings, TlsPem
 from router.tls.certificates import read_entry
 from router.tls.contexts import VERSIONS, UnknownCipher, cipher_names, server_context
-from router.tls.key_pair import BadKeyPair, read_certificates, read_pair
+from router.tls.pem import BadKeyPair, read_certificates, read_pair
 
 
 def problems(settings: Settings) -> list[str]:

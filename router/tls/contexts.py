@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from router.settings import Settings
-from router.tls.key_pair import KeyPair, install, read_certificates, read_pair
+from router.tls.key_pair import KeyPair, install
 
 DEFAULT_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Up to TLS 1.2: forward secrecy and authenticated encryption, which RFC 9113 section 9.2.2 asks for as well."""
@@ -30,6 +28,7 @@ _VERSIONS: Final = {
 }
 VERSIONS: Final = tuple(_VERSIONS)
 """Oldest first."""
+_CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", re.ASCII)
 _MODES: Final = {"none": ssl.CERT_NONE, "request": ssl.CERT_OPTIONAL, "require": ssl.CERT_REQUIRED}
 
 
@@ -61,7 +60,7 @@ def server_context(settings: Settings, pairs: Sequence[KeyPair], protocols: Sequ
             trusted += settings.ca_certs
         _trust(context, trusted)
     for pair in pairs:
-        install(pair, context)
+        install(pair.chain, pair.key, context)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
@@ -77,7 +76,7 @@ def backend_context(settings: Settings, protocols: Sequence[str]) -> ssl.SSLCont
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     _trust(context, settings.ca_certs)
     if settings.backends.cert_chain:
-        install(read_pair(settings.backends.cert_chain, settings.backends.private_key), context)
+        install(settings.backends.cert_chain, settings.backends.private_key, context)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
@@ -89,9 +88,9 @@ def _common(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 def _trust(context: ssl.SSLContext, texts: Sequence[str]) -> None:
-    for text in filter(None, texts):
-        for certificate in read_certificates(text):
-            context.load_verify_locations(cadata=certificate.public_bytes(Encoding.DER))
+    certificates = [found for text in texts for found in _CERTIFICATE.findall(text)]
+    if certificates:
+        context.load_verify_locations(cadata="\n".join(certificates))
 
 
 def _cipher_string(settings: Settings) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 RECORD: Final = 16 * 1024
@@ -39,6 +39,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         "_take",
         "_tls",
         "_transport",
+        "at_end",
         "truncated",
     )
 
@@ -60,6 +61,8 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self._shut = False
         """Whether we have."""
         self._error: ssl.SSLError | None = None
+        self.at_end: Callable[[ssl.SSLSession | None], object] | None = None
+        """Called once the connection is closed in good order, with what a client may resume with."""
         self.truncated = False
         """Whether the peer's bytes ended without close_notify: somebody may have cut them off (RFC 8446 6.1)."""
 
@@ -87,9 +90,9 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         return used[0] if used else ""
 
     @property
-    def session(self) -> ssl.SSLSession | None:
-        """What a client may resume with; in TLS 1.3 there is one once the server's first bytes have been read."""
-        return self._tls.session
+    def resumed(self) -> bool:
+        """Whether a former session was resumed instead of a full handshake."""
+        return bool(self._tls.session_reused)
 
     # From the socket --------------------------------------------------------------------------------------------
 
@@ -172,6 +175,8 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
 
     def connection_lost(self, exc: Exception | None) -> None:
         inner, self._inner = self._inner, _NOBODY
+        if self.at_end is not None and self._error is None:
+            self.at_end(self._tls.session)
         inner.connection_lost(self._error or exc)
 
     def pause_writing(self) -> None:

@@ -1,0 +1,169 @@
+"""The one place that opens HTTP connections to endpoints: TCP, and TLS for endpoints with a tls_port.
+
+Theory of operation. Whoever wants a connection gives a ``Dial`` to hold and hears of the outcome once, later:
+
+    DIALING --TCP open--> (HANDSHAKE --complete-->) dialed: the protocol it returns has the connection
+       +-- refused, unreachable, no such name, deadline --+
+                              +-- refused, deadline ------+--> dial_failed: what it was, and whose fault
+
+``abort`` ends a dial in silence. A dial is minded by the edge like the connection that it becomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from router.backend import reason
+from router.tls import failures
+from router.tls.backend_tls import server_name
+from router.tls.contexts import H2
+from router.tls.handshake import Handshake
+from router.tls.layer import TlsLayer
+
+if TYPE_CHECKING:
+    from router.edge import Edge
+    from router.pool import Endpoint
+
+OUR_SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""Errors of a dial that say nothing about the endpoint."""
+
+
+class DialFailure(NamedTuple):
+    """Why there is no connection."""
+
+    text: str
+    """In Go's words, which operators grep for."""
+    status: int = 502
+    """What the client is told if no other endpoint does better: 502, or one of `router.tls.failures`."""
+    marks: bool = True
+    """Whether it says something about the endpoint."""
+
+
+class Dialer(Protocol):
+    """Whoever asked for a connection. Exactly one of these is called, never from within ``begin_dial``."""
+
+    def dialed(self, dial: Dial, http2: bool) -> asyncio.Protocol:
+        """It is open, and both sides speak HTTP/2 or HTTP/1.1 on it. Returns the protocol to put there.
+
+        The protocol is to be minded in the dial's place: see ``Edge.replace_backend``.
+        """
+
+    def dial_failed(self, failure: DialFailure) -> None: ...
+
+
+class Dial(Handshake):
+    """One connection being opened."""
+
+    __slots__ = ("_dialer", "_edge", "_http2", "_task", "_tls_wanted", "deadline", "endpoint", "shard")
+
+    is_idle = False
+
+    def __init__(self, edge: Edge, endpoint: Endpoint, dialer: Dialer, *, http2: bool = False) -> None:
+        """``http2``: offer it to an endpoint with a tls_port."""
+        super().__init__()
+        self._edge = edge
+        self._dialer = dialer
+        self._http2 = http2
+        self._tls_wanted = False
+        self._task: asyncio.Task[None] | None = None
+        self.endpoint = endpoint
+        self.deadline = monotonic() + edge.dial_timeout
+        """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
+        self.shard = 0
+
+    def begin_dial(self) -> None:
+        """Start."""
+        self._edge.mind_backend(self)
+        self._task = self._edge.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        record = self.endpoint.record
+        self._tls_wanted = bool(record.tls_port)
+        try:
+            await self._edge.loop.create_connection(lambda: self, record.host, record.tls_port or record.port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
+            marks = not isinstance(error, OSError) or error.errno not in OUR_SHORTAGE
+            self._give_up(DialFailure(self._told(f"connect: {reason(error)}"), marks=marks))
+        finally:
+            self._task = None
+
+    def _told(self, what: str) -> str:
+        return f"dial tcp {self.endpoint.address}: {what}"
+
+    # The connection ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
+        super().connection_made(transport)
+        if self._over:
+            transport.abort()
+        elif self._tls_wanted:
+            edge, record = self._edge, self.endpoint.record
+            self.deadline = monotonic() + edge.tls_handshake_timeout
+            tls = edge.backend_tls
+            self.begin(
+                tls.context(self._http2),
+                server_side=False,
+                server_hostname=server_name(record),
+                session=tls.session(record, self._http2),
+            )
+        else:
+            self._over = True
+            protocol = self._dialer.dialed(self, False)
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+
+    def opened(self, layer: TlsLayer) -> asyncio.Protocol:
+        layer.at_end = partial(self._edge.backend_tls.keep_session, self.endpoint.record, self._http2)
+        return self._dialer.dialed(self, layer.alpn == H2)
+
+    def failed(self, error: Exception) -> None:
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+            self._finish(DialFailure(f"read tcp {self.endpoint.address}: read: {reason(error)}"))
+        else:
+            failure = failures.of(error)
+            self._finish(DialFailure(failure.text, failure.status))
+
+    # Ends -------------------------------------------------------------------------------------------------------
+
+    def expired(self, now: float) -> None:
+        """The endpoint did not answer in time."""
+        if self.transport is None:
+            self._give_up(DialFailure(self._told("i/o timeout")))
+        else:
+            self._give_up(DialFailure("net/http: TLS handshake timeout"))
+
+    def _give_up(self, failure: DialFailure) -> None:
+        if not self._over:
+            self._stop()
+            self._finish(failure)
+
+    def _finish(self, failure: DialFailure) -> None:
+        self._edge.forget(self)
+        self._dialer.dial_failed(failure)
+
+    def _stop(self) -> None:
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def abort(self) -> None:
+        """Give up; nothing is told to the dialer."""
+        self._stop()
+        self._edge.forget(self)
+
+    def close(self) -> None:
+        """As ``abort``: nothing is under way that could be finished."""
+        self.abort()
+
+    def pause_response(self) -> None:
+        """Whoever opens a connection has no response to hold back."""
+
+    def resume_response(self) -> None:
+        """As ``pause_response``."""
