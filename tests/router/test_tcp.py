@@ -341,8 +341,8 @@ class TestDeadlines:
 class Servers:
     """TLS servers, each with a certificate for one name, which they say when they are spoken to."""
 
-    def __init__(self, ca: trustme.CA) -> None:
-        self._ca = ca
+    def __init__(self) -> None:
+        self._ca = trustme.CA()
 
     @contextmanager
     def server(self, name: str) -> Iterator[Backend]:
@@ -358,18 +358,18 @@ class Servers:
         with backend(script) as running:
             yield running
 
-    def reached(self, router: Router, name: str | None) -> str:
-        """The name on the certificate that a client asking for ``name`` is shown; checked by the client."""
+    def reached(self, wire: Wire, name: str | None) -> str:
+        """The name of the server that a client asking for ``name`` reaches; it checks the certificate."""
         context = ssl.create_default_context()
         self._ca.configure_trust(context)
         context.check_hostname = name is not None
-        with router.connect().socket as raw, context.wrap_socket(raw, server_hostname=name) as secured:
+        with wire.socket as raw, context.wrap_socket(raw, server_hostname=name) as secured:
             return secured.recv(100).decode()
 
 
 @pytest.fixture(scope="module")
 def servers() -> Servers:
-    return Servers(trustme.CA())
+    return Servers()
 
 
 class TestServerNames:
@@ -387,7 +387,7 @@ class TestServerNames:
                 ("default.test", "default.test"),
                 (None, "default.test"),
             ]:
-                assert servers.reached(router, asked) == shown
+                assert servers.reached(router.connect(), asked) == shown
 
     def test_a_name_that_nobody_serves_is_a_reset(self, servers: Servers) -> None:
         with tcp_router() as router, servers.server("a.example.com") as app:

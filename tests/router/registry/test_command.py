@@ -75,6 +75,33 @@ def test_add_list_and_remove(server: RedisServer) -> None:
     assert json.loads(run("list", redis=server.url).stdout) == []
 
 
+def test_tcp_routes_are_routes_like_any_other(server: RedisServer) -> None:
+    added = run("add", "tcp:1024", "127.0.0.1:5432", "--proxy", "v2", redis=server.url)
+    assert (added.returncode, added.stderr) == (0, "")
+    run("add", "TCP:1024/*.Example.com", "127.0.0.1:5433", redis=server.url)
+    assert json.loads(run("list", redis=server.url).stdout) == [
+        {
+            "route": "tcp:1024",
+            "address": "127.0.0.1:5432",
+            "lease": "static",
+            "host": "127.0.0.1",
+            "port": 5432,
+            "options": {"proxy": "v2"},
+        },
+        {
+            "route": "tcp:1024/*.example.com",
+            "address": "127.0.0.1:5433",
+            "lease": "static",
+            "host": "127.0.0.1",
+            "port": 5433,
+        },
+    ]
+    assert len(json.loads(run("list", "tcp:1024", redis=server.url).stdout)) == 1
+    assert run("remove", "tcp:1024", "127.0.0.1:5432", redis=server.url).returncode == 0
+    assert run("remove", "tcp:1024/*.example.com", redis=server.url).returncode == 0
+    assert json.loads(run("list", redis=server.url).stdout) == []
+
+
 def test_a_ttl_makes_a_lease_that_ends(server: RedisServer, writer: RegistryWriter) -> None:
     run("add", "a.example.com", "10.0.0.1:8080", "--ttl", "60", "--redis", server.url)
     (lease,) = json.loads(run("leases", redis=server.url).stdout)
@@ -151,6 +178,7 @@ def test_no_redis_says_what_to_start(folder: Path) -> None:
         (("add", "a.example.com", "nonsense"), "give HOST:PORT"),
         (("add", "a.example.com", "h:70000"), "a number from 0 to 65535"),
         (("add", "bad host", "h:80"), "is not a name like"),
+        (("add", "tcp:99999", "h:80"), "PORT 1 to 65535"),
         (("add", "a.example.com", "h:80", "--ttl", "5000"), "1<=x<=3600"),
         (("list", "--redis", "http://h"), "the scheme must be one of"),
         (("list", "--namespace", "a b"), "namespace 'a b'"),

@@ -19,7 +19,7 @@ from tests.router.registry.test_writer import KEYS
 
 names = st.sampled_from(["one", "two", "three"])
 endpoints = st.tuples(
-    st.sampled_from(["a.example.com", "a.example.com/v1", "*.example.com"]),
+    st.sampled_from(["a.example.com", "a.example.com/v1", "*.example.com", "tcp:5432/a.example.com"]),
     st.builds(
         EndpointRecord,
         host=st.sampled_from(["10.0.0.1", "10.0.0.2"]),

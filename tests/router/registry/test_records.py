@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.registry.records import MAX_RECORD_BYTES, EndpointRecord, InvalidRecord, route_key
+from router.registry.records import MAX_RECORD_BYTES, EndpointRecord, InvalidRecord, is_route_key, route_key, tcp_route
 
 text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
 records = st.builds(
@@ -47,6 +47,10 @@ class TestRouteKey:
             ("*.example.com", "*.example.com"),
             ("hello.localhost", "hello.localhost"),
             ("a.b/%2F%aa", "a.b/%2f%aa"),
+            ("TCP:5432", "tcp:5432"),
+            ("tcp:65535/", "tcp:65535"),
+            ("tcp:5432/DB.Example.com", "tcp:5432/db.example.com"),
+            ("tcp:5432/*.example.com", "tcp:5432/*.example.com"),
         ],
     )
     def test_is_lower_case_without_query_and_last_slash(self, registered: str, key: str) -> None:
@@ -68,6 +72,21 @@ class TestRouteKey:
                 "a.com/x y",
                 "é.com",
             ),
+            *(
+                "tcp:",
+                "tcp:0",
+                "tcp:05",
+                "tcp:65536",
+                "tcp:123456",
+                "tcp:x",
+                "tcp:5432/a.com/b",
+                "tcp:5432/a b",
+                "tcp:5432/a:1",
+                "tcp:5432/*",
+                "tcp:5432/a..b",
+                "udp:53",
+            ),
+            "tcp:5432/" + "a" * 3000,
             "a.com/" + "x/" * 40,
             "a" * 3000,
         ],
@@ -84,6 +103,19 @@ class TestRouteKey:
             return
         assert route_key(key) == key
         assert key == key.lower()
+        assert is_route_key(key)
+
+    @given(st.from_regex(r"tcp:[0-9]{0,6}(/[a-z*.-]{0,12}){0,2}", fullmatch=True) | st.text("tcp:/.*a1?", max_size=20))
+    def test_and_a_reader_agrees(self, text: str) -> None:
+        try:
+            key = route_key(text)
+        except InvalidRecord:
+            key = None
+        assert is_route_key(text) == (key == text)
+
+    @given(st.integers(1, 65535), st.none() | st.sampled_from(["a.com", "*.a.com"]))
+    def test_of_a_tcp_route(self, port: int, name: str | None) -> None:
+        assert route_key(tcp_route(port, name)) == tcp_route(port, name)
 
 
 class TestRecord:
@@ -95,6 +127,11 @@ class TestRecord:
     def test_equal_records_give_equal_bytes(self, record: EndpointRecord) -> None:
         shuffled = dict(reversed(orjson.loads(record.to_json()).items()))
         assert EndpointRecord.from_mapping(shuffled).to_json() == record.to_json()
+
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    def test_may_ask_for_a_proxy_header(self, version: str) -> None:
+        record = EndpointRecord(host="10.0.0.1", port=80, options={"proxy": version, "loadbalancing": "round-robin"})
+        assert EndpointRecord.from_json(record.to_json()).options["proxy"] == version
 
     def test_tls_port_replaces_port(self) -> None:
         assert EndpointRecord(host="10.0.0.1", port=80, tls_port=443).address == "10.0.0.1:443"
@@ -126,6 +163,7 @@ class TestRecord:
             (b'{"host":"10.0.0.1","port":80,"tags":{"a":1}}', "tags"),
             (b'{"host":"10.0.0.1","port":80,"tags":"a"}', "tags"),
             (b'{"host":"10.0.0.1","port":80,"options":{"a":"\\n"}}', "options"),
+            (b'{"host":"10.0.0.1","port":80,"options":{"proxy":"v3"}}', "options.proxy"),
             (b'{"host":"10.0.0.1","port":80,"endpoint_updated_at_ns":"x"}', "endpoint_updated_at_ns"),
         ],
     )
