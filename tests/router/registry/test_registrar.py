@@ -103,14 +103,15 @@ def test_what_passes_is_registered_and_what_fails_is_not(writer: RegistryWriter)
     trio.run(main)
 
 
-def test_a_real_backend_that_stops_listening_is_unregistered(writer: RegistryWriter) -> None:
+@pytest.mark.parametrize("route", ["app.example.com", "tcp:5432", "tcp:5432/db.example.com"])
+def test_a_real_backend_that_stops_listening_is_unregistered(writer: RegistryWriter, route: str) -> None:
     async def main() -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         registrar = Registrar(writer, "mine")
-        registrar.add(target(TcpCheck("127.0.0.1", port), 1))
+        registrar.add(target(TcpCheck("127.0.0.1", port), 1, route))
         async with running(registrar):
-            await until_table(writer, expected(1))
+            await until_table(writer, expected(1, route=route))
             await listener.aclose()
             await until_table(writer, set())
 
