@@ -57,7 +57,7 @@ class BackendConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, edge: Edge, endpoint: Endpoint, exchange: Exchange) -> None:
+    def __init__(self, edge: Edge, endpoint: Endpoint, exchange: Exchange | None) -> None:
         self.edge = edge
         self.endpoint = endpoint
         self.exchange: Exchange | None = exchange
@@ -116,17 +116,8 @@ class BackendConnection(asyncio.Protocol):
 
     def _unusual_head(self, exchange: Exchange) -> bytes:
         """The head of a request that says something itself about who forwarded it and when."""
-        edge = self.edge
-        plan = exchange.plan
-        client = exchange.client
-        before = plan.forwarded_for + b", " if plan.forwarded_for else b""
-        parts = [exchange.line.wire, plan.fields, b"X-Forwarded-For: %b%b\r\n" % (before, client.ip)]
-        if plan.forwarded_proto is None:
-            parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
-        if plan.needs_start:
-            parts.append(edge.renew_start_field(exchange.started))
-        parts += (exchange.id_field, self.endpoint.fields or self.endpoint.identity(), edge.backend_head_end)
-        return b"".join(parts)
+        added = added_lines(self.edge, exchange, self.endpoint)
+        return b"".join((exchange.line.wire, exchange.plan.fields, added, self.edge.backend_head_end))
 
     def send_body(self, data: bytes, complete: bool) -> None:
         """More of the request body; ``complete`` ends it, and the wait for the response begins."""
@@ -424,6 +415,20 @@ class BackendConnection(asyncio.Protocol):
             self.abort()
             if exchange is not None:
                 exchange.attempt_timed_out(text)
+
+
+def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
+    """What the router says itself about who forwarded a request, when, and for whom (gorouter reference 4.1)."""
+    plan = exchange.plan
+    client = exchange.client
+    before = plan.forwarded_for + b", " if plan.forwarded_for else b""
+    parts = [b"X-Forwarded-For: %b%b\r\n" % (before, client.ip)]
+    if plan.forwarded_proto is None:
+        parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
+    if plan.needs_start:
+        parts.append(edge.renew_start_field(exchange.started))
+    parts += (exchange.id_field, endpoint.fields or endpoint.identity())
+    return b"".join(parts)
 
 
 def reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from router.dialing import Dial
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
 from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine, parse_line
+from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
 from router.metrics import Metrics
 from router.settings import Settings
@@ -234,8 +235,17 @@ class Edge:
             if self.draining and not self.metrics.client_connections:
                 self._drained.set()
 
-    def dial(self, exchange: Exchange, endpoint: Endpoint) -> Dial:
-        """A new connection to an endpoint for this exchange, being opened."""
+    def dial(self, exchange: Exchange, endpoint: Endpoint) -> Dial | BackendStream | Awaited:
+        """A new connection to an endpoint for this exchange, being opened; or a stream of one that is shared."""
+        if (
+            endpoint.record.protocol == "http2"
+            and self.http2_enabled
+            and not endpoint.http1_only
+            and not exchange.plan.upgrade
+            and exchange.line.method != b"CONNECT"
+        ):
+            shared = next((backend for backend in endpoint.http2 if backend.has_room()), None)
+            return (shared or Http2Backend(self, endpoint)).take(exchange)
         dial = Dial(self, endpoint, exchange)
         dial.begin_dial()
         return dial

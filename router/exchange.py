@@ -28,6 +28,7 @@ from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
 from router.forwarding import RequestPlan, ResponsePlan
 from router.http1.request import RequestLine
+from router.http2_backend import Awaited, BackendStream
 from router.pool import Endpoint
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Exchange:
         """Monotonic seconds of the first attempt, where an access log wants to know; 0 if there was none."""
         self._effort: _Effort | None = None
         self.endpoint: Endpoint | None = None
-        self.backend: BackendConnection | Dial | None = None
+        self.backend: BackendConnection | BackendStream | Dial | Awaited | None = None
 
     @property
     def request_id(self) -> bytes:
@@ -167,7 +168,7 @@ class Exchange:
         backend = self.backend
         if backend is None:
             return
-        connected = not isinstance(backend, Dial)
+        connected = not isinstance(backend, Dial | Awaited)
         effort = self._effort
         if effort is None:
             effort = self._effort = _Effort()
@@ -179,7 +180,7 @@ class Exchange:
                     self._hold_no_more(effort)
                 else:
                     self.client.pause_request()
-        if not isinstance(backend, Dial):
+        if not isinstance(backend, Dial | Awaited):
             backend.send_body(data, complete)
 
     def _hold_no_more(self, effort: _Effort) -> None:
@@ -220,7 +221,7 @@ class Exchange:
                 self.backend = backend
                 backend.send_head(self, b"" if self._effort is None else self._body_so_far(self._effort))
                 return
-        self.backend = self.edge.dial(self, endpoint)
+        self.dial_again()
 
     def _may_reuse(self, backend: BackendConnection) -> bool:
         """Whether a request that must not be repeated may go on a connection that its backend may be about to close."""
@@ -244,9 +245,18 @@ class Exchange:
         """There is no connection."""
         self.attempt_failed(failure.text, dialing=True, marks=failure.marks, status=failure.status)
 
-    def connected(self, backend: BackendConnection) -> None:
+    def dial_again(self) -> None:
+        """Ask for a connection to the endpoint of this attempt; one that is shared may be there already."""
+        assert self.endpoint is not None
+        self.backend = backend = self.edge.dial(self, self.endpoint)
+        if isinstance(backend, BackendStream):
+            self.connected(backend)
+
+    def connected(self, backend: BackendConnection | BackendStream) -> None:
         """The head may go, or the tunnel begin."""
+        self.backend = backend
         if self.line.method == b"CONNECT":
+            assert isinstance(backend, BackendConnection)
             self.status = 200
             self.client.open_tunnel(self, b"HTTP/1.1 200 Connection established\r\n", backend, b"")
             return

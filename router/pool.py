@@ -7,6 +7,7 @@ returns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from router.registry.records import EndpointRecord
 
 if TYPE_CHECKING:
     from router.backend import BackendConnection
+    from router.http2_backend import Http2Backend
 
 ROUND_ROBIN: Final = "round-robin"
 LEAST_CONNECTION: Final = "least-connection"
@@ -25,7 +27,18 @@ _NONE: Final[tuple[Endpoint, ...]] = ()
 class Endpoint:
     """One backend address while it is in the table, and what the router learned of it."""
 
-    __slots__ = ("_record", "address", "failed_until", "fields", "idle", "in_flight", "packed", "routes")
+    __slots__ = (
+        "_record",
+        "address",
+        "failed_until",
+        "fields",
+        "http1_only",
+        "http2",
+        "idle",
+        "in_flight",
+        "packed",
+        "routes",
+    )
 
     def __init__(self, address: str, packed: bytes) -> None:
         self.address = address
@@ -39,6 +52,10 @@ class Endpoint:
         """Monotonic seconds until which it is passed over."""
         self.idle: list[BackendConnection] | None = None
         """Open connections without an exchange, the most recently used last."""
+        self.http2: Sequence[Http2Backend] = ()
+        """Connections that exchanges share, being opened or open, where it speaks HTTP/2."""
+        self.http1_only = False
+        """Whether it said that it speaks HTTP/2, and did not."""
         self.fields = b""
         """What ``identity`` made, once the endpoint has been used."""
 

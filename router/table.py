@@ -172,7 +172,7 @@ class RouteTable:
             return
         self._forget_endpoint(endpoint)
         idle, endpoint.idle = endpoint.idle, None  # taken first: a connection that closes leaves the list it is on
-        for connection in idle or ():
+        for connection in (*(idle or ()), *endpoint.http2):
             connection.close()
 
     def _forget_endpoint(self, endpoint: Endpoint) -> None:

@@ -332,7 +332,7 @@ class Connection(ABC, Generic[S]):
             del closed[next(iter(closed))]
         self.stream_forgotten(known)
 
-    def is_idle(self, number: int) -> bool:
+    def never_opened(self, number: int) -> bool:
         """Whether nobody has opened this stream yet."""
         return not number & 1 or number > self.newest
 
@@ -478,7 +478,7 @@ class Connection(ABC, Generic[S]):
             self.spend(1)
         stream = self.streams.get(number)
         if stream is None:
-            if self.is_idle(number):
+            if self.never_opened(number):
                 raise Fault(frames.PROTOCOL_ERROR, "DATA on a stream that is not open")
             self.spend(1)
             if not self._closed.get(number, False):
@@ -510,14 +510,14 @@ class Connection(ABC, Generic[S]):
             self._refuse_unless_idle(number, frames.PROTOCOL_ERROR)
 
     def _refuse_unless_idle(self, number: int, code: int) -> None:
-        if self.is_idle(number):  # section 6.4: RST_STREAM must not be sent for an idle stream
+        if self.never_opened(number):  # section 6.4: RST_STREAM must not be sent for an idle stream
             raise Fault(code, "malformed PRIORITY")
         self.refuse(number, code)
 
     def _rst_stream(self, _flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise Fault(frames.FRAME_SIZE_ERROR, "RST_STREAM of another length than 4")
-        if self.is_idle(number):
+        if self.never_opened(number):
             raise Fault(frames.PROTOCOL_ERROR, "RST_STREAM on a stream that is not open")
         stream = self.streams.get(number)
         self.spend(RESET_COST if stream is not None else 1)
@@ -597,7 +597,7 @@ class Connection(ABC, Generic[S]):
             return
         stream = self.streams.get(number)
         if stream is None:
-            if self.is_idle(number):
+            if self.never_opened(number):
                 raise Fault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE on a stream that is not open")
             return
         stream.send_window += increment

@@ -212,14 +212,13 @@ def websocket_block(head: bytes) -> bytes:
     return encoded(b":status", b"200") + fields_block(b"\r\n".join(kept))
 
 
-def request_block(method: bytes, target: bytes, authority: bytes, scheme: bytes, lines: bytes) -> bytes:
-    """A request's pseudo-header fields and fields (section 8.3.1)."""
+def request_block(method: bytes, target: bytes, authority: bytes, scheme: bytes) -> bytes:
+    """A request's pseudo-header fields (section 8.3.1), with which its header block begins."""
     return b"".join(
         (
             encoded(b":method", method),
             encoded(b":scheme", scheme),
             encoded(b":authority", authority) if authority else b"",
             encoded(b":path", target),
-            fields_block(lines),
         )
     )
