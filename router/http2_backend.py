@@ -128,6 +128,7 @@ class Http2Backend(Http2Wire["BackendStream"]):
 
     def dial_failed(self, failure: DialFailure) -> None:
         self._dial = None
+        self._over = self._shut = True
         self.retire()
         awaited, self._awaited = self._awaited, []
         for one in awaited:
@@ -149,6 +150,8 @@ class Http2Backend(Http2Wire["BackendStream"]):
         awaited, self._awaited = self._awaited, []
         for one in awaited:
             one.exchange.connected(self._open())
+        if self._retired and not self.streams:
+            self.end()
         self.flush()
 
     # Life -------------------------------------------------------------------------------------------------------
@@ -216,10 +219,7 @@ class Http2Backend(Http2Wire["BackendStream"]):
         """Close at once; nothing is told to any exchange."""
         self._over = self._shut = True
         self.streams.clear()
-        if self._dial is not None:
-            self._dial.abort()
-        elif self.transport is not None:
-            self.transport.abort()
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = self._shut = True
