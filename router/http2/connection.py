@@ -127,7 +127,7 @@ class Stream(ABC):
                 connection.send_window -= size
                 header = HEADER.pack(0, size, frames.DATA, frames.END_STREAM if end else 0, self.id)
                 connection.put(header + data if size else header)
-                connection.earn(1)
+                connection.earn(2)  # a peer may well answer each frame with two WINDOW_UPDATEs
                 if end:
                     self.end_local()
             return
@@ -235,7 +235,7 @@ class Connection(ABC, Generic[S]):
         self._block = b""
         self._max_block = BOMB_FACTOR * max_list
         self._closed: dict[int, bool] = {}
-        self._allowance = BURST
+        self._allowance: float = BURST
         self._filled_at = monotonic()
         self._feeding = False
 
@@ -287,7 +287,7 @@ class Connection(ABC, Generic[S]):
             last = not left and stream.ends and not stream.trailers
             stream.send_window -= size
             self.send_window -= size
-            self.earn(1)
+            self.earn(size >> 11)  # what a peer asks for byte by byte earns nothing
             header = HEADER.pack(0, size, frames.DATA, frames.END_STREAM if last else 0, stream.id)
             self.put(b"".join((header, view[at : at + size])))
             at += size
@@ -357,7 +357,7 @@ class Connection(ABC, Generic[S]):
         self._allowance -= units
         if self._allowance < 0:
             now = monotonic()
-            self._allowance = min(BURST, int(self._allowance + (now - self._filled_at) * PER_SECOND))
+            self._allowance = min(BURST, self._allowance + (now - self._filled_at) * PER_SECOND)
             self._filled_at = now
             if self._allowance < 0:
                 raise Fault(frames.ENHANCE_YOUR_CALM, "too many frames that ask for no work")

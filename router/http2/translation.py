@@ -31,6 +31,8 @@ _VALUE: Final = re.compile(
     rb"(?:[^\x00-\x08\x0a-\x1f\x7f \t](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x08\x0a-\x1f\x7f \t])?)?"
 )
 """Section 8.2.1, and no control byte, as HTTP/1.1 has it."""
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")
+"""RFC 3986 section 3.1."""
 _OF_THE_CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
@@ -117,8 +119,10 @@ def request_head(pairs: list[Pair], ended: bool) -> RequestHead:
         method = b"GET"
     elif b":protocol" in pseudo:
         raise Malformed(":protocol without CONNECT")
-    if not path or not pseudo.get(b":scheme") or (path[:1] != b"/" and path != b"*"):
-        raise Malformed("no :path, no :scheme, or a :path that does not begin with a slash")
+    if not path or (path[:1] != b"/" and path != b"*"):
+        raise Malformed("no :path, or one that does not begin with a slash")
+    if not _SCHEME.fullmatch(pseudo.get(b":scheme", b"")):
+        raise Malformed("no :scheme, or none that could be one")
     if ended and length is not None and length.strip(b"0"):
         raise Malformed("content-length without content")
     if asks_for == ORDINARY and not ended and length is None:

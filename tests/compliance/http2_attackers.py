@@ -8,12 +8,12 @@ those that stall. Prints one JSON object: connections made, bytes that were take
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from hpack import Encoder
 
@@ -195,13 +195,12 @@ class Attacker:
         self.listen()
 
     def listen(self) -> None:
-        with suppress(BlockingIOError):
-            try:
-                while self._socket.recv(65536, socket.MSG_DONTWAIT):
-                    pass
-                self.shut = True
-            except ConnectionError:
-                self.shut = True
+        """Throw away what there is to read."""
+        try:
+            while not self.shut and select.select([self._socket], [], [], 0)[0]:
+                self.shut = not self._socket.recv(65536)
+        except OSError:
+            self.shut = True
 
     def close(self) -> None:
         self._socket.close()

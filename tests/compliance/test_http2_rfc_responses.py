@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -341,6 +342,46 @@ class TestFlowControl:
             client.until(lambda: state.window > 0 and client.window > 0)
             client.body(stream, b"end")
             assert client.response(stream).status == 200
+
+
+class TestManners:
+    """RFC 9113 section 10.5: who is busy is not to be taken for who is harmful."""
+
+    def test_10_5_a_client_may_update_its_windows_for_every_frame(self, edge: RunningEdge, client: Peer) -> None:
+        """Two WINDOW_UPDATEs for each of 4,000 frames, as simple clients send them."""
+        with app(edge, ok(b"Content-Length: 4000000", body=b"x" * 4_000_000)):
+            for _ in range(16):
+                assert len(client.exchange().body) == 4_000_000
+
+    def test_10_5_also_for_messages_of_a_few_bytes(self, edge: RunningEdge, client: Peer) -> None:
+        count = 5000
+
+        def script(wire: Wire) -> None:
+            wire.message()
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire.send(ok(b"Transfer-Encoding: chunked"))
+            for _ in range(count):
+                wire.send(b"5\r\nhello\r\n")
+            wire.send(b"0\r\n\r\n")
+
+        with scripted(edge, script):
+            assert client.exchange().body == b"hello" * count
+
+    def test_10_5_many_requests_and_pings_between_them(self, edge: RunningEdge, client: Peer) -> None:
+        with app(edge):
+            for _ in range(1000):
+                assert client.exchange().status == 200
+                assert client.answered_ping()
+
+    def test_10_5_some_streams_may_be_cancelled(self, edge: RunningEdge, client: Peer) -> None:
+        with app(edge):
+            for number in range(400):
+                stream = client.request()
+                if number % 4:
+                    client.response(stream)
+                else:
+                    client.reset(stream)
+            assert client.answered_ping()
 
 
 class TestEnds:
