@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import trustme
 
 from router import proxy_layer
 from router.listeners import Listeners
 from router.proxy_layer import ProxyRules, networks
 from router.proxy_protocol import build_v1, build_v2
-from router.settings import Native, Settings
+from router.settings import Native, Settings, TlsPem
 from tests.router.wire import OK, PATIENCE, Message, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
@@ -147,6 +149,34 @@ class TestFromAnybodyElse:
             assert wire.message().status == 400
             wire.close()
             assert not router.requests
+
+
+def test_the_header_comes_before_tls() -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("app.example.com")
+    pem = "".join(blob.bytes().decode() for blob in issued.cert_chain_pems)
+    key = issued.private_key_pem.bytes().decode()
+    whole = Settings(
+        enable_proxy=True,
+        enable_ssl=True,
+        tls_pem=(TlsPem(cert_chain=pem, private_key=key),),
+        millrace=Native(proxy_trusted="127.0.0.1"),
+    )
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    requests: list[Message] = []
+    with running_edge(whole) as edge, backend(answering(OK, requests)) as app:
+        edge.register("app.example.com", app.port)
+        port = edge.listen(Listeners(whole, edge.edge).protocol("https"))
+        for header, seen in [(V1, b"192.0.2.1"), (V2, b"192.0.2.1"), (b"", b"127.0.0.1")]:
+            raw = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            raw.sendall(header)
+            with trusting.wrap_socket(raw, server_hostname="app.example.com") as secured:
+                secured.sendall(GET)
+                assert Wire(secured).message().status == 200
+            assert requests[-1].get("x-forwarded-for") == seen
+            assert requests[-1].get("x-forwarded-proto") == b"https"
+        wait_until(lambda: edge.metrics.client_connections == 0, "the end of every connection")
 
 
 def test_connections_beyond_the_limit_are_reset() -> None:

@@ -8,9 +8,12 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from router import tcp
 from router.listeners import Listeners
@@ -47,10 +50,10 @@ def unused_port() -> int:
 class Router:
     """An edge with one TCP port, which routes call 5432 wherever it listens."""
 
-    def __init__(self, edge: RunningEdge, settings: Settings) -> None:
+    def __init__(self, edge: RunningEdge, whole: Settings) -> None:
         self.edge = edge
         self.metrics = edge.metrics
-        self.port = edge.listen(Listeners(settings, edge.edge).protocol("tcp:5432"))
+        self.port = edge.listen(Listeners(whole, edge.edge).protocol("tcp:5432"))
 
     def route(self, *backends: Backend, name: str = "", **fields: object) -> None:
         for one in backends:
@@ -83,11 +86,11 @@ class Router:
 
 
 @contextmanager
-def tcp_router(settings: Settings | None = None) -> Iterator[Router]:
+def tcp_router(wanted: Settings | None = None) -> Iterator[Router]:
     """At the end everything that was counted as open must have been closed."""
-    settings = settings or Settings()
-    with running_edge(settings) as edge:
-        router = Router(edge, settings)
+    whole = wanted or Settings()
+    with running_edge(whole) as edge:
+        router = Router(edge, whole)
         yield router
         wait_until(lambda: router.metrics.client_connections == 0, "the end of every client")
         wait_until(lambda: not any(edge.edge._backends), "the end of every connection to a backend")
@@ -142,6 +145,30 @@ class TestBytes:
             with pytest.raises(ConnectionResetError):
                 wire.socket.recv(1)
             wire.close()
+
+    def test_any_bytes_in_any_pieces(self) -> None:
+        """Hellos or not, to whichever endpoint: all of it comes back, and then the end."""
+        beginnings = st.sampled_from([b"", b"\x16\x03\x01", real_hello("a.example.com"), real_hello("b.example.com")])
+
+        @settings(max_examples=60, deadline=None)
+        @given(beginnings, st.binary(max_size=3000), st.lists(st.integers(0, 3500), max_size=5))
+        def check(beginning: bytes, more: bytes, cuts: list[int]) -> None:
+            data = beginning + more
+            edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+            wire = router.connect()
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for start, end in pairwise(edges):
+                wire.send(data[start:end])
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert wire.read_to_end() == data
+            wire.close()
+
+        with tcp_router() as router, backend(echo) as named, backend(echo) as other:
+            router.route(named, name="a.example.com")
+            router.route(other)
+            check()
+            assert named.connections
+            assert other.connections
 
     def test_64_mib_both_ways_with_little_waiting_in_the_router(self) -> None:
         with tcp_router() as router, backend(echo) as app:
@@ -459,9 +486,9 @@ class TestProxyHeaders:
             wire.close()
 
     def test_from_a_trusted_peer_are_passed_on(self) -> None:
-        settings = Settings(enable_proxy=True, millrace=Native(proxy_trusted="127.0.0.1"))
+        trusting = Settings(enable_proxy=True, millrace=Native(proxy_trusted="127.0.0.1"))
         header = build_v2(("192.0.2.1", 1234), ("198.51.100.7", 5432))
-        with tcp_router(settings) as router, backend(echo) as app, backend(echo) as named:
+        with tcp_router(trusting) as router, backend(echo) as app, backend(echo) as named:
             router.route(app, options={"proxy": "v2"})
             assert router.answer(header + b"hello") == header + b"hello"
             router.route(named, name="a.example.com")
@@ -470,8 +497,8 @@ class TestProxyHeaders:
             assert router.answer(build_v1(None, None) + hello) == hello
 
     def test_the_refusal_of_what_follows_one(self) -> None:
-        settings = Settings(enable_proxy=True, millrace=Native(proxy_trusted="127.0.0.1"))
-        with tcp_router(settings) as router:
+        trusting = Settings(enable_proxy=True, millrace=Native(proxy_trusted="127.0.0.1"))
+        with tcp_router(trusting) as router:
             assert router.is_reset(build_v1(None, None) + b"hello")
             assert router.metrics.tcp_connections_refused == 1
             assert not [one for shard in router.edge.edge._clients for one in shard if isinstance(one, ProxyLayer)]
