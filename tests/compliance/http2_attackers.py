@@ -1,8 +1,8 @@
 """Clients that mean harm, each after a known weakness of HTTP/2 servers; bounded in count and time.
 
 Started as ``python -m tests.compliance.http2_attackers NAME PORT CONNECTIONS SECONDS``. Opens the connections evenly
-over the seconds; on each it sends its whole flood, or until it is shut out, and stays until the end where it is of
-those that stall. Prints one JSON object: connections made, bytes that were taken, how many connections were shut.
+over the seconds, those that stall at once; on each it sends its whole flood, or until it is shut out, and stays until
+the end. Prints one JSON object: connections made, bytes that were taken, how many connections were shut.
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ def main(name: str, port: int, connections: int, seconds: float) -> None:
     began = time.monotonic()
     attackers: list[Attacker] = []
     for number in range(connections):
-        time.sleep(max(0.0, began + seconds * number / connections - time.monotonic()))
+        begin = began if name in STALLS else began + seconds * number / connections
+        time.sleep(max(0.0, begin - time.monotonic()))
         attacker = Attacker(port)
         attackers.append(attacker)
         attacker.flood(ATTACKS[name](), began + seconds)

@@ -31,11 +31,14 @@ __all__ = ["shared_redis"]
 
 SECONDS = 1.5
 CONNECTIONS = 15
-"""Of one attack, spread over its seconds."""
+"""Of one flood, spread over its seconds."""
+STALLING_CONNECTIONS = 5
+SETTLED = 1.5
+"""Seconds after which those that stall have all begun: what they ask for until then is real work."""
 MOST_CPU = 0.6
 """Of a core, on top of what the normal client costs; to serve every frame of a flood would take more than all."""
 MOST_MEMORY = 48 << 20
-"""Bytes by which the worker may grow: 1,500 stalled streams at 32 KiB each."""
+"""Bytes by which the worker may grow: 500 stalled streams at 96 KiB each."""
 GENEROUS = 0.020
 """Seconds that a 99th percentile may always take: the attackers and the test share the router's processors."""
 TRIES = 3
@@ -109,8 +112,11 @@ class Measured:
         self.quiet, quiet_cpu = _load(router, pid, SECONDS / 2)
         memory = resident_bytes(pid)
         root = Path(__file__).parents[2]
+        stalls = name in STALLS
+        count, lasts = (STALLING_CONNECTIONS, SETTLED + SECONDS) if stalls else (CONNECTIONS, SECONDS)
         command = [sys.executable, "-m", "tests.compliance.http2_attackers", name, str(router.port)]
-        attack = subprocess.Popen([*command, str(CONNECTIONS), str(SECONDS)], stdout=subprocess.PIPE, cwd=root)
+        attack = subprocess.Popen([*command, str(count), str(lasts)], stdout=subprocess.PIPE, cwd=root)
+        time.sleep(SETTLED if stalls else 0)
         self.attacked, attacked_cpu = _load(router, pid, SECONDS)
         self.grown = resident_bytes(pid) - memory
         out, _ = attack.communicate(timeout=30)
