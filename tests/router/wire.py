@@ -14,6 +14,7 @@ import uvloop
 
 from router.access_log import AccessLog
 from router.edge import Edge
+from router.listeners import Listeners
 from router.metrics import Metrics
 from router.registry.records import EndpointRecord
 from router.settings import Settings
@@ -32,7 +33,7 @@ def wait_until(condition: Callable[[], object], what: str = "condition") -> None
 
 
 class RunningEdge:
-    """An edge with its listener, in a thread."""
+    """An edge with its listener, in a thread; with ``enable_ssl`` a second one on ``tls_port``."""
 
     def __init__(self, settings: Settings, access_log: AccessLog | None) -> None:
         self.metrics = Metrics()
@@ -54,6 +55,11 @@ class RunningEdge:
         self.edge.start()
         server = await self._loop.create_server(self.edge.client, "127.0.0.1", 0, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
+        if self._settings.enable_ssl:
+            self.listeners = Listeners(self._settings, self.edge)
+            https = self.listeners.protocol("https")
+            tls_server = await self._loop.create_server(https, "127.0.0.1", 0, backlog=1024)
+            self.tls_port = tls_server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
         for one in (server, *self._servers):
