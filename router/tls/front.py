@@ -8,6 +8,7 @@ not get on is closed at its deadline by the edge's sweep; until a ClientHello is
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Sequence
 from time import monotonic
@@ -26,7 +27,15 @@ NO_APPLICATION_PROTOCOL: Final = b"\x15\x03\x01\x00\x02\x02\x78"
 """A fatal alert 120 as a whole record (RFC 8446 section 6)."""
 PLAIN_HTTP: Final = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 """As Go's server says it."""
+_ALPN: Final = re.compile(rb"\x00\x10..\x00.", re.DOTALL).search
+"""What the extension with a client's protocols begins with (RFC 7301 section 3.1), or what looks like it."""
 _LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _is_one_record(data: bytes) -> bool:
+    """Whether all of the first record is here and holds all of the first message (RFC 8446 sections 4 and 5.1)."""
+    record = int.from_bytes(data[3:5], "big")
+    return len(data) >= 5 + record and int.from_bytes(data[6:9], "big") + 4 <= record
 
 
 class TlsFront:
@@ -48,6 +57,8 @@ class TlsFront:
         """Whether a protocol can be agreed on with the client that begins so. None: more bytes are needed."""
         if not self.protocols or any(mark in data for mark in self._marks):
             return True  # the marks stand somewhere: if not in the list of protocols after all, HTTP/1.1 is spoken
+        if _is_one_record(data) and not _ALPN(data):
+            return True
         try:
             hello = parse_client_hello(data)
         except NotTls:
