@@ -21,7 +21,7 @@ from router.tls.contexts import server_context
 from router.tls.key_pair import KeyPair
 from router.tls.pem import BadKeyPair, read_pair
 
-LOOK_EVERY: Final = 5.0
+LOOK_EVERY: Final = 2.0
 """Seconds between two looks at the files."""
 
 _MAX_FILE_BYTES: Final = 1024 * 1024

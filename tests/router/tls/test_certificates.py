@@ -1,4 +1,4 @@
-"""Which certificate a client is shown, what happens when files change, and what is said of settings that cannot work."""
+"""Which certificate a client is shown, what happens when files change, and what is said of impossible settings."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -198,7 +199,8 @@ class TestCertificatesByName:
         cert = tls_of(wire).getpeercert()
         wire.close()
         assert cert is not None
-        return {str(value) for _, value in cert["subjectAltName"]}  # type: ignore[misc, union-attr]
+        names: Any = cert["subjectAltName"]
+        return {name for _, name in names}
 
     def test_exact_then_wildcard_then_the_first(self) -> None:
         certs = (issue("first.test"), issue("*.apps.test"), issue("one.apps.test"))
@@ -485,14 +487,17 @@ class TestReload:
                 except BaseException as error:
                     failures.append(error)
 
+            def enough(count: int) -> bool:
+                return len(served) >= count or bool(failures)
+
             threads = [threading.Thread(target=load) for _ in range(2)]
             for thread in threads:
                 thread.start()
             for number in range(5):
-                wait_until(lambda number=number: len(served) > number or failures)
+                wait_until(partial(enough, number + 1))
                 issue(HOST).private_key_and_cert_chain_pem.write_to_path(file)
                 assert certificates.look()
-            wait_until(lambda: len(served) == 6 or failures)
+            wait_until(partial(enough, 6))
             stop.set()
             for thread in threads:
                 thread.join(PATIENCE)
