@@ -107,6 +107,8 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             if self._outgoing.pending:
                 self._flush()
             return
+        except ssl.SSLZeroReturnError:  # close_notify, after ours
+            plain = b""
         except ssl.SSLError as error:
             self._undecryptable(error, [])
             return
@@ -137,7 +139,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
                         ended = not plain
                 except ssl.SSLWantReadError:
                     continue
-        except ssl.SSLZeroReturnError:  # close_notify, after ours
+        except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
             self._undecryptable(error, parts)
