@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import ssl
 import sys
 from contextlib import suppress
 from random import randrange
@@ -45,6 +46,15 @@ def request_bytes(scenario: Scenario, number: int) -> bytes:
     return f"{scenario.method} {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}{length}\r\n".encode() + body
 
 
+def unchecked() -> ssl.SSLContext:
+    """A client's context that checks no certificate, as wrk's: the load is to be cheap, and whom it loads is known."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ecdh_curve("X25519")
+    return context
+
+
 class Run:
     """What all connections of one run share: the requests to send and the figures so far."""
 
@@ -57,6 +67,7 @@ class Run:
         self.over = False
         self._number = 0
         self._same = b"" if scenario.unique or scenario.hosts else request_bytes(scenario, 0)
+        self._tls = unchecked() if scenario.tls else None
         self._connecting: set[asyncio.Task[None]] = set()
         self.open: set[Connection] = set()
 
@@ -72,7 +83,13 @@ class Run:
     async def _connect(self) -> None:
         while not self.over:
             try:
-                await asyncio.get_running_loop().create_connection(lambda: Connection(self), "127.0.0.1", self.port)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(self),
+                    "127.0.0.1",
+                    self.port,
+                    ssl=self._tls,
+                    server_hostname=HOST if self._tls else None,
+                )
             except OSError:
                 self.errors["connect"] += 1
                 await asyncio.sleep(RETRY_SECONDS)

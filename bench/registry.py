@@ -19,8 +19,8 @@ from rich.table import Table
 from bench.histogram import Histogram
 from bench.machine import BenchError, pinned
 from bench.meter import memory
-from bench.peers import Site, new_site
 from bench.programs import Program
+from bench.proxy import Site, new_site
 from bench.report import MEBIBYTE
 from bench.rounds import Bench
 from bench.scenarios import HOST, SCENARIOS, SMALL_PATH, STEADY, numbered_host

@@ -16,6 +16,7 @@ from rich.table import Table
 from bench.rounds import DISTURBED, SATURATED, Round, ScenarioResult
 
 BASELINE: Final = "nginx"
+SUBJECT: Final = "router"
 COMPARED: Final = ("requests_per_second", "p99_us", "cpu_us_per_request")
 """The figures whose ratio to the baseline is told."""
 MEBIBYTE: Final = 1024 * 1024
@@ -67,19 +68,20 @@ def to_baseline(result: ScenarioResult, proxy: str) -> dict[str, Ratio]:
 def warnings(result: ScenarioResult) -> list[str]:
     """What a reader must know before trusting the figures of a scenario."""
     told = []
+    unit = "request" if result.scenario.unit == "req" else result.scenario.unit
     if idle := result.not_saturated():
         told.append(
             f"below {SATURATED:.0%} of its core: {', '.join(idle)}. The load side (or others on this "
-            "machine) was the limit: CPU per request holds, requests per second is not capacity"
+            f"machine) was the limit: CPU per {unit} holds, {unit}s per second is not capacity"
         )
     if disturbed := result.disturbed():
         told.append(
             f"others used more than {DISTURBED:.0%} of the proxy's core while it ran: {', '.join(disturbed)}. "
-            "Requests per second and latency are worse than on an idle machine"
+            "Rate and latency are worse than on an idle machine"
         )
     told.extend(f"{name} failed: {why}" for name, why in result.failed.items())
     failed = {name: result.errors(name) for name in result.rounds if result.errors(name)}
-    told.extend(f"{name}: {count} requests failed" for name, count in failed.items())
+    told.extend(f"{name}: {count} {unit}s failed" for name, count in failed.items())
     return told
 
 
@@ -87,6 +89,8 @@ def document(result: ScenarioResult) -> dict[str, Any]:
     """One scenario, whole, for a JSON file."""
     return {
         **asdict(result.scenario),
+        "generator": result.generator,
+        "ceiling": result.ceiling,
         "warnings": warnings(result),
         "failed": result.failed,
         "proxies": {
@@ -104,10 +108,11 @@ def table(result: ScenarioResult) -> Table:
     shown = Table(title=result.scenario.title, title_justify="left", title_style="bold")
     shown.add_column("proxy")
     compared = BASELINE in result.rounds
-    for heading in ("req/s", "p50 ms", "p99 ms", "CPU µs/req", "core", "PSS MiB", "errors"):
+    unit = result.scenario.unit
+    for heading in (f"{unit}/s", "p50 ms", "p99 ms", f"CPU µs/{unit}", "core", "load", "PSS MiB", "errors"):
         shown.add_column(heading, justify="right")
     if compared:
-        shown.add_column(f"req/s to {BASELINE}", justify="right")
+        shown.add_column(f"{unit}/s to {BASELINE}", justify="right")
         shown.add_column(f"CPU to {BASELINE}", justify="right")
     for name, rounds in result.rounds.items():
         errors = result.errors(name)
@@ -117,6 +122,7 @@ def table(result: ScenarioResult) -> Table:
             f"{middle(rounds, 'p99_us') / 1000:.2f}",
             f"{middle(rounds, 'cpu_us_per_request'):.1f}",
             f"{middle(rounds, 'core_share'):.0%}",
+            f"{middle(rounds, 'load_share'):.0%}",
             f"{max(figures(rounds, 'peak_pss_bytes')) / MEBIBYTE:.1f}",
             f"[red]{errors}[/red]" if errors else "0",
         ]
@@ -127,9 +133,26 @@ def table(result: ScenarioResult) -> Table:
     return shown
 
 
+def notes(result: ScenarioResult) -> list[str]:
+    """What made the load and what it can do alone, and whether the router reached its goal."""
+    told = [f"load by {result.generator}"] if result.generator else []
+    if result.ceiling:
+        told[-1:] = [f"{told[-1]}: {result.ceiling:,.0f} {result.scenario.unit}/s with no proxy between"]
+    goal = result.scenario.goal
+    if goal and SUBJECT in result.rounds and (found := to_baseline(result, SUBJECT).get("cpu_us_per_request")):
+        meaning = f" ({goal.meaning})" if goal.meaning else ""
+        verdict = "met" if goal.met(found.median) else "missed"
+        told.append(
+            f"goal: {SUBJECT}'s CPU at most {goal.most:.2f} of {BASELINE}'s{meaning}: {found.median:.2f}, {verdict}"
+        )
+    return told
+
+
 def show(result: ScenarioResult, console: Console) -> None:
     """The table of one scenario and its warnings."""
     console.print(table(result))
+    for note in notes(result):
+        console.print(f"  {note}", markup=False)
     for warning in warnings(result):
         console.print(f"  {warning}", style="yellow", markup=False)
     console.print()

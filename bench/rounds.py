@@ -14,14 +14,17 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from bench.choice import generator_for, start_echo
 from bench.load import Backend, Generator, LoadResult
 from bench.machine import BenchError, Cores, pinned
 from bench.meter import core_busy_ns, cpu_ns, memory
-from bench.peers import Proxy, new_site
 from bench.programs import Program
-from bench.proxied import answers
+from bench.proxied import serves
+from bench.proxy import Proxy, new_site
 from bench.scenarios import Scenario
+from director.local_ca import Identity
 
+CEILING_SECONDS = 1.0
 MEMORY_SAMPLE_SECONDS = 0.5
 SATURATED = 0.95
 """The share of its core above which the proxy was what limited the rate."""
@@ -51,6 +54,8 @@ class Round:
     """The part of its core that the proxy used."""
     foreign_share: float
     """The part of that core that others used."""
+    load_share: float
+    """The part of the load side's core that was busy: near 1, generator and backend may have been the limit."""
     peak_rss_bytes: int
     peak_pss_bytes: int
     errors: dict[str, int]
@@ -59,10 +64,13 @@ class Round:
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
     scenario: Scenario
+    generator: str = ""
+    ceiling: float = 0.0
+    """Requests per second of the load side alone, with no proxy between; 0 where it cannot be without one."""
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     """By proxy, in the order of the rounds."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Proxies that did not start or did not answer, with the reason; they have no rounds."""
+    """Proxies that cannot do it, did not start or did not answer, with the reason; they have no rounds."""
 
     def not_saturated(self) -> list[str]:
         """Proxies whose rate says nothing of their capacity: something else was the limit."""
@@ -85,51 +93,76 @@ class Bench:
     backend: Backend
     generator: Generator
     effort: Effort
+    identity: Identity
+    """What proxies show in the scenarios with TLS."""
 
     def compare(self, scenario: Scenario, proxies: Sequence[Proxy], progress: Callable[[str], None]) -> ScenarioResult:
         """All rounds of one scenario, with fresh processes, so that peak memory is this scenario's own.
 
         A proxy that fails is left out from then on, and does not hinder the others.
         """
-        result = ScenarioResult(scenario)
         folder = self.folder / scenario.name
         folder.mkdir()
+        generator = generator_for(scenario, folder) if scenario.special else self.generator
         with pinned(self.cores.load), ExitStack() as stack:
-            running = dict(self._start(proxies, folder, stack, result.failed))
+            backend = start_echo(folder, self.cores.load, stack) if scenario.websocket else self.backend
+            result = ScenarioResult(scenario, generator.name, self._ceiling(scenario, generator, backend))
+            running = dict(self._start(proxies, scenario, folder, backend, stack, result.failed))
             result.rounds.update({name: [] for name in running})
             for number in range(self.effort.rounds):
                 for name, (program, port) in tuple(running.items()):
                     progress(f"{scenario.title}: round {number + 1} of {self.effort.rounds}, {name}")
                     try:
-                        result.rounds[name].append(self.measure(program, port, scenario))
+                        result.rounds[name].append(self.measure(program, port, scenario, generator))
                     except BenchError as error:
                         result.failed[name] = f"{error} ({name} {program.ending})"
                         del running[name], result.rounds[name]
         return result
 
+    def _ceiling(self, scenario: Scenario, generator: Generator, backend: Backend) -> float:
+        if scenario.tls or scenario.http2:  # the backend speaks neither
+            return 0.0
+        alone = generator.run(scenario, backend.port, CEILING_SECONDS, self.cores.load)
+        return alone.requests / alone.seconds
+
     def _start(
-        self, proxies: Sequence[Proxy], folder: Path, stack: ExitStack, failed: dict[str, str]
+        self,
+        proxies: Sequence[Proxy],
+        scenario: Scenario,
+        folder: Path,
+        backend: Backend,
+        stack: ExitStack,
+        failed: dict[str, str],
     ) -> Iterator[tuple[str, tuple[Program, int]]]:
         for proxy in proxies:
-            site = new_site(folder, proxy.name, self.backend.port, self.cores)
+            if why := proxy.lacks(scenario):
+                failed[proxy.name] = why
+                continue
+            site = new_site(folder, proxy.name, backend.port, self.cores, scenario, self.identity)
             with ExitStack() as own:
                 try:
                     program = proxy.start(site, own)
-                    program.wait_until(partial(answers, site.port), 15, "served its route")
+                    program.wait_until(partial(serves, site), 15, "served its route")
                 except BenchError as error:
                     failed[proxy.name] = str(error)
                     continue
                 stack.push(own.pop_all())
             yield proxy.name, (program, site.port)
 
-    def measure(self, program: Program, port: int, scenario: Scenario) -> Round:
-        """Warm up, load and meter one proxy once. Raises BenchError: nothing was answered, or too little each time."""
+    def measure(self, program: Program, port: int, scenario: Scenario, generator: Generator | None = None) -> Round:
+        """Warm up, load and meter one proxy once, by ``generator`` or the one that serves most scenarios.
+
+        Raises BenchError: nothing was answered, or too little each time.
+        """
+        generator = generator or self.generator
         if self.effort.warm_up:
-            self.generator.run(scenario, port, self.effort.warm_up, self.cores.load)
+            generator.run(scenario, port, self.effort.warm_up, self.cores.load)
         core = self.cores.proxy
+        load_before = core_busy_ns(self.cores.load)
         began, cpu_before, busy_before = time.monotonic_ns(), cpu_ns(program.pid), core_busy_ns(core)
-        load, rss, pss = self._load(program, port, scenario)
+        load, rss, pss = self._load(program, port, scenario, generator)
         elapsed = time.monotonic_ns() - began
+        load_busy = core_busy_ns(self.cores.load) - load_before
         used, busy = cpu_ns(program.pid) - cpu_before, core_busy_ns(core) - busy_before
         if not load.requests:
             raise BenchError(f"{program.name} answered nothing in the scenario {scenario.name}: errors {load.errors}")
@@ -145,13 +178,16 @@ class Bench:
             cpu_us_per_request=used / 1000 / load.requests,
             core_share=used / 1e9 / load.seconds,
             foreign_share=max(0.0, (busy - used) / elapsed),
+            load_share=load_busy / elapsed,
             peak_rss_bytes=rss,
             peak_pss_bytes=pss,
             errors=load.errors,
         )
 
-    def _load(self, program: Program, port: int, scenario: Scenario) -> tuple[LoadResult, int, int]:
-        generation = self.generator.start(scenario, port, self.effort.seconds, self.cores.load)
+    def _load(
+        self, program: Program, port: int, scenario: Scenario, generator: Generator
+    ) -> tuple[LoadResult, int, int]:
+        generation = generator.start(scenario, port, self.effort.seconds, self.cores.load)
         rss = pss = 0
         with generation:
             while generation.running(MEMORY_SAMPLE_SECONDS):

@@ -21,7 +21,11 @@ from rich.console import Console
 from bench import machine
 from bench.load import choose_generator, start_backend
 from bench.rounds import Bench, Effort
+from bench.scenarios import HOST
+from director.local_ca import LocalAuthority
 
+NAMES: Final = (HOST, "localhost", "127.0.0.1")
+"""What the proxies' certificate is for: the route, and what generators call the machine."""
 FILE_WIDTH: Final = 140
 """Columns of the tables when they do not go to a terminal."""
 
@@ -49,7 +53,9 @@ def session(effort: Effort) -> Iterator[Bench]:
         load_side = folder / "load-side"
         load_side.mkdir()
         backend = start_backend(load_side, cores.load, stack)
-        yield Bench(folder, cores, backend, choose_generator(load_side), effort)
+        authority = LocalAuthority(load_side / "authority", NAMES)
+        authority.ensure()
+        yield Bench(folder, cores, backend, choose_generator(load_side), effort, authority.identity)
 
 
 @contextmanager

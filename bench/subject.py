@@ -10,14 +10,14 @@ import sys
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 from bench.machine import pinned
-from bench.peers import IDLE_CONNECTIONS, Proxy, Site
 from bench.programs import Program, free_port
 from bench.proxied import status_of
+from bench.proxy import IDLE_CONNECTIONS, Proxy, Site
 from bench.scenarios import HOST
 from router.registry.embedded import EmbeddedRedis
 from router.registry.records import EndpointRecord
@@ -60,12 +60,16 @@ def start_router(site: Site, redis_url: str, stack: ExitStack) -> Program:
     status_port = free_port()
     native = {"address": "127.0.0.1", "workers": 1, "redis": redis_url, "data": str(site.folder / "data")}
     status = {"host": "127.0.0.1", "port": status_port}
-    settings = {
+    settings: dict[str, Any] = {
         "port": site.port,
         "status": status,
         "max_idle_conns_per_host": IDLE_CONNECTIONS,
         "millrace": native,
     }
+    if site.identity:
+        pair = {"cert_file": str(site.identity.chain), "key_file": str(site.identity.key)}
+        tls = {"enable_ssl": True, "ssl_port": site.port, "tls_pem": [pair], "enable_http2": site.http2}
+        settings |= {"port": free_port(), "disable_http": True, **tls}
     config.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "router", "-c", str(config)]
     program = stack.enter_context(Program("router", command, site.folder, site.cores.proxy))

@@ -14,11 +14,13 @@ from pathlib import Path
 import orjson
 import pytest
 
+from bench.go_peers import Caddy, Traefik
 from bench.gorouter import Gorouter, register
 from bench.machine import BenchError, Cores
-from bench.peers import Caddy, ConfiguredProxy, Envoy, HAProxy, Nginx, Site, Traefik, new_site
+from bench.peers import Envoy, HAProxy, Nginx
 from bench.programs import Program, free_port
 from bench.proxied import status_of
+from bench.proxy import ConfiguredProxy, Site, new_site
 from bench.scenarios import HOST
 
 PEERS = [Nginx(), HAProxy(), Envoy(), Traefik(), Caddy()]
@@ -124,7 +126,7 @@ def test_an_ended_peer_leaves_its_port(tmp_path: Path) -> None:
 
 
 def test_a_missing_peer_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bench.peers.executable", lambda _name: None)
+    monkeypatch.setattr("bench.proxy.executable", lambda _name: None)
     assert Nginx().missing() == "no nginx on PATH (Debian: apt-get install nginx)"
 
 

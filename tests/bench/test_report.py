@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench.report import document, ratio, show, to_baseline, warnings
+from bench.report import document, notes, ratio, show, to_baseline, warnings
 from bench.rounds import Round, ScenarioResult
 from bench.scenarios import SCENARIOS
 
 NO_ERRORS = {"connect": 0, "broken": 0, "timeout": 0, "status": 0}
-ROUND = Round(10_000.0, 900.0, 2_000.0, 20.0, 0.99, 0.0, 20 << 20, 16 << 20, NO_ERRORS)
+ROUND = Round(10_000.0, 900.0, 2_000.0, 20.0, 0.99, 0.0, 0.7, 20 << 20, 16 << 20, NO_ERRORS)
 
 positive = st.floats(1e-3, 1e9)
 
 
 def result(**rounds: list[Round]) -> ScenarioResult:
-    return ScenarioResult(SCENARIOS["small"], rounds)
+    return ScenarioResult(SCENARIOS["small"], "wrk", rounds=rounds)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
@@ -88,6 +88,25 @@ def test_the_document_is_json_and_holds_every_round() -> None:
     assert read["name"] == "small"
     assert [len(proxy["rounds"]) for proxy in read["proxies"].values()] == [3, 3]
     assert read["proxies"]["haproxy"]["to_nginx"]["p99_us"] == {"median": 1.0, "least": 1.0, "most": 1.0}
+
+
+@pytest.mark.parametrize(("cpu", "verdict"), [(26.0, "1.30, met"), (26.2, "1.31, missed")])
+def test_a_goal_is_told_beside_what_was_reached(cpu: float, verdict: str) -> None:
+    (_load, goal) = notes(result(nginx=[ROUND], router=[replace(ROUND, cpu_us_per_request=cpu)]))
+    assert goal == f"goal: router's CPU at most 1.30 of nginx's: {verdict}"
+
+
+def test_what_the_load_side_does_alone_is_told() -> None:
+    measured = replace(result(nginx=[ROUND]), ceiling=60_000.0)
+    assert notes(measured) == ["load by wrk: 60,000 req/s with no proxy between"]
+
+
+def test_figures_are_named_by_what_the_scenario_counts() -> None:
+    text = io.StringIO()
+    failed = replace(ROUND, errors=NO_ERRORS | {"broken": 2})
+    show(ScenarioResult(SCENARIOS["websocket"], rounds={"nginx": [failed]}), Console(file=text, width=140))
+    assert "CPU µs/message" in text.getvalue()
+    assert "nginx: 2 messages failed" in text.getvalue()
 
 
 @pytest.mark.parametrize("names", [("nginx", "haproxy"), ("haproxy",)])

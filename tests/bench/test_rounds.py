@@ -6,8 +6,8 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
-from bench.peers import Proxy, Site
 from bench.programs import Program
+from bench.proxy import Proxy, Site
 from bench.report import document, warnings
 from bench.rounds import Effort
 from bench.scenarios import SCENARIOS
