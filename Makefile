@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean help
+.PHONY: run test check compliance bench clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ test: $(VENV)/dev.installed ## install, then style, types and every test
 check: $(VENV)/dev.installed ## style and types only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+compliance: $(VENV)/dev.installed ## the protocol suites in full: h2spec, Autobahn; what is not installed says how to get it
+	COMPLIANCE=full $(BIN)/pytest tests/compliance
 
 bench: $(VENV)/bench.installed ## measure side by side with nginx, HAProxy and the other peers that are here
 	$(BIN)/millrace bench
