@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import socket
 import ssl
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from router.dialing import Dial, DialFailure
+from router.pool import Endpoint
+from router.registry.records import EndpointRecord
 from router.settings import Backends, Settings
 from tests.router.tls.authority import (
     CA,
@@ -24,7 +28,18 @@ from tests.router.tls.authority import (
     server_context,
     tls_of,
 )
-from tests.router.wire import OK, PATIENCE, Backend, Message, RunningEdge, Wire, answering, backend, running_edge
+from tests.router.wire import (
+    OK,
+    PATIENCE,
+    Backend,
+    Message,
+    RunningEdge,
+    Wire,
+    answering,
+    backend,
+    running_edge,
+    wait_until,
+)
 
 GET = b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -297,3 +312,64 @@ class TestWhatGoesWrong:
             assert begun.wait(PATIENCE)
             wire.close()
             assert closed.wait(PATIENCE)
+
+
+class Asking:
+    """Asks for a connection and notes what became of it."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[bool | DialFailure] = []
+
+    def dialed(self, dial: Dial, http2: bool) -> asyncio.Protocol:
+        self.outcomes.append(http2)
+        return asyncio.Protocol()
+
+    def dial_failed(self, failure: DialFailure) -> None:
+        self.outcomes.append(failure)
+
+
+class TestADial:
+    def outcome(self, edge: RunningEdge, app: Backend, *, http2: bool, tls: bool = True) -> bool | DialFailure:
+        where = {"tls_port": app.port} if tls else {"port": app.port}
+        record = EndpointRecord(host="127.0.0.1", server_cert_domain_san=HOST, **where)  # type: ignore[arg-type]
+        asking = Asking()
+        endpoint = Endpoint(record.address, record.to_json())
+        edge.do(lambda: Dial(edge.edge, endpoint, asking, http2=http2).begin_dial())
+        wait_until(lambda: asking.outcomes)
+        return asking.outcomes[0]
+
+    @pytest.mark.parametrize(
+        ("offered", "spoken", "agreed"),
+        [(True, ["h2"], True), (True, ["http/1.1"], False), (True, [], False), (False, ["h2", "http/1.1"], False)],
+    )
+    def test_tells_whether_http2_was_agreed_on(self, offered: bool, spoken: list[str], agreed: bool) -> None:
+        context = server_context()
+        if spoken:
+            context.set_alpn_protocols(spoken)
+        with backend(over_tls(answering(OK), context)) as app, running_edge(TRUSTING) as edge:
+            assert self.outcome(edge, app, http2=offered) is agreed
+
+    def test_without_tls_it_is_http1(self) -> None:
+        with backend(answering(OK)) as app, running_edge(TRUSTING) as edge:
+            assert self.outcome(edge, app, http2=True, tls=False) is False
+
+    def test_that_is_given_up_tells_nobody_and_leaves_nothing(self) -> None:
+        heard = threading.Event()
+        closed = threading.Event()
+
+        def silent(wire: Wire) -> None:
+            wire.socket.recv(10)
+            heard.set()
+            wire.read_to_end()
+            closed.set()
+
+        with backend(silent) as app, running_edge(TRUSTING) as edge:
+            record = EndpointRecord(host="127.0.0.1", tls_port=app.port)
+            asking = Asking()
+            dial = Dial(edge.edge, Endpoint(record.address, record.to_json()), asking)
+            edge.do(dial.begin_dial)
+            assert heard.wait(PATIENCE)
+            edge.do(dial.abort)
+            assert closed.wait(PATIENCE)
+            assert asking.outcomes == []
+            assert not any(edge.edge._backends)

@@ -32,7 +32,8 @@ class Raw(asyncio.Transport):
         self.protocol = protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not (self.closed or self.ended), "written after the end"
+        assert not self.closed
+        assert not self.ended
         self.writes += 1
         self.sent += data
 
