@@ -289,7 +289,10 @@ class BackendConnection(asyncio.Protocol):
 
     def resume_response(self) -> None:
         if self._reading_paused and self.exchange is not None:
-            self._await_body(self.exchange, monotonic())
+            if self._state == HEAD:
+                self._await_head()
+            else:
+                self._await_body(self.exchange, monotonic())
             self._reading_paused = False
             self.transport.resume_reading()
 

@@ -161,7 +161,7 @@ class ClientConnection(asyncio.Protocol):
         Only here: behind a proxy, a later preface might be somebody's body.
         """
         self._tail = b""
-        if self.edge.http2_enabled and PREFACE.startswith(data[: len(PREFACE)]) and len(data) > 3:
+        if self.edge.http2_enabled and PREFACE.startswith(data[: len(PREFACE)]):
             if len(data) < len(PREFACE):
                 self._tail = data
                 return

@@ -59,6 +59,7 @@ Head = tuple[RequestLine, RequestPlan, int]
 
 class Http2Client(Http2Wire["ClientStream"]):
     __slots__ = (
+        "_crowded",
         "_heads",
         "_heads_at",
         "_layer",
@@ -87,6 +88,8 @@ class Http2Client(Http2Wire["ClientStream"]):
         self._open_heads: dict[bytes, Head] = {}
         """The same for requests that go on."""
         self._heads_at = 0
+        self._crowded = False
+        """Whether so much waits for the client's windows that no backend is read for it."""
         self._leaving = False
         """Whether GOAWAY has named the last stream."""
 
@@ -193,14 +196,40 @@ class Http2Client(Http2Wire["ClientStream"]):
     def stream_forgotten(self, stream: ClientStream) -> None:
         if stream.side is not None:
             stream.side.over()
+        if self._crowded:
+            self._read_on_if_room()
         if not self.streams and not self._over:
             if self._leaving:
                 self.end()
             else:
                 self.deadline = min(monotonic() + self.edge.idle_timeout, self._partial)
 
-    def too_much_unsent(self) -> bool:
-        return sum(len(stream.unsent) for stream in self.waiting.values()) > UNSENT
+    def pump(self, stream: ClientStream) -> bool:
+        done = super().pump(stream)
+        if self._crowded:
+            self._read_on_if_room()
+        return done
+
+    def _too_much_unsent(self) -> bool:
+        return sum([len(stream.unsent) for stream in self.streams.values()]) > UNSENT
+
+    def read_less(self) -> None:
+        """A stream has stalled: if too much is waiting now, stop reading for all the others, too."""
+        if not self._crowded and self._too_much_unsent():
+            self._crowded = True
+            for stream in self.streams.values():
+                stream.pause_response()
+
+    def _read_on_if_room(self) -> None:
+        if not self._too_much_unsent():
+            self._crowded = False
+            for stream in list(self.streams.values()):
+                stream.resume_response()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a stream that begins is not to be read for yet."""
+        return self._crowded
 
     # Ends -------------------------------------------------------------------------------------------------------
 
@@ -308,8 +337,8 @@ class ClientStream(Stream):
             exchange.refuse(malformed(413, f"request body longer than {edge.max_body} bytes"), ended)
         else:
             exchange.begin(b"", ended)
-            if connection.waiting and connection.too_much_unsent() and exchange.backend is not None:
-                exchange.backend.pause_response()
+            if connection.crowded:
+                self.pause_response()
 
     def _begin_tunnel(self, exchange: Exchange, asks_for: int) -> None:
         """CONNECT, extended or not: what the client sends from here on is not a body."""
@@ -385,6 +414,8 @@ class ClientStream(Stream):
         self.hold()
 
     def resume_request(self) -> None:
+        if self.connection.crowded:  # the connection to the backend may be a new one
+            self.pause_response()
         if self.held:
             if not self.remote_ended:
                 self.deadline = monotonic() + self.connection.edge.progress_timeout
@@ -481,16 +512,26 @@ class ClientStream(Stream):
             return
         self._unsent_seen = len(self.unsent)
         self.deadline = monotonic() + self.connection.edge.progress_timeout
+        self.pause_response()
+        self.connection.read_less()
+
+    def pause_response(self) -> None:
+        """Read no more of it from the backend."""
         if self._exchange is not None and self._exchange.backend is not None:
             self._exchange.backend.pause_response()
+
+    def resume_response(self) -> None:
+        """Read on, unless what was read is waiting still."""
+        if not self.unsent and self._exchange is not None and self._exchange.backend is not None:
+            self._exchange.backend.resume_response()
 
     def flowing(self) -> None:
         if self.side is not None:
             self.side.flowing()
             return
         self.deadline = inf
-        if self._exchange is not None and self._exchange.backend is not None:
-            self._exchange.backend.resume_response()
+        if not self.connection.crowded:
+            self.resume_response()
 
     def expired(self, now: float) -> None:
         edge = self.connection.edge

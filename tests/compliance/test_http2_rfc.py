@@ -6,6 +6,7 @@ What h2spec checks frame by frame is repeated here only where an intermediary ca
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -61,12 +62,25 @@ class TestConnections:
             assert peer.response(1).status == 200
             peer.close()
 
-    def test_3_4_the_preface_may_drip_in(self, edge: RunningEdge) -> None:
+    @pytest.mark.parametrize("first", [1, 2, 3, 4, 14, 16, 23, 24, 25])
+    def test_3_4_the_preface_may_come_in_pieces(self, edge: RunningEdge, first: int) -> None:
+        """Also cut where it could still become a POST."""
         peer = connect(edge.port, greet=False)
-        for byte in PREFACE + peer.settings({}):
+        data = PREFACE + peer.settings({})
+        peer.send(data[:first])
+        time.sleep(0.01)  # nothing can be seen of a piece that says nothing yet
+        for byte in data[first:]:
             peer.send(bytes([byte]))
         assert peer.answered_ping()
         peer.close()
+
+    def test_3_4_what_begins_like_a_preface_may_be_http_1_1(self, edge: RunningEdge) -> None:
+        wire = edge.connect()
+        wire.send(b"P")
+        time.sleep(0.01)
+        wire.send(b"OST / HTTP/1.1\r\nHost: no.test\r\nContent-Length: 0\r\n\r\n")
+        assert wire.message().status == 404
+        wire.close()
 
     @pytest.mark.parametrize("wrong", [PREFACE[:-1] + b"X", PREFACE[:18] + b"XX\r\n\r\n"])
     def test_3_4_a_wrong_preface_ends_the_connection(self, edge: RunningEdge, wrong: bytes) -> None:

@@ -14,7 +14,7 @@ from tests.compliance.behind import app, ok, scripted
 from tests.router.http2.frames import DEFAULT_WINDOW, Code, Kind, Setting, frame
 from tests.router.http2.peer import Peer, connect
 from tests.router.http2.streams import ConnectionOver, Message, Stream
-from tests.router.wire import OK, RunningEdge, Wire, running_edge, wait_until
+from tests.router.wire import OK, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +342,47 @@ class TestFlowControl:
             client.until(lambda: state.window > 0 and client.window > 0)
             client.body(stream, b"end")
             assert client.response(stream).status == 200
+
+
+class TestCrowds:
+    """More than a MiB of responses waits for one client's windows: no backend is read for it until it takes some."""
+
+    COUNT = 40
+    BIG = ok(b"Content-Length: 300000", body=b"x" * 300_000)
+
+    def crowd(self, client: Peer) -> list[int]:
+        client.send(client.settings({Setting.INITIAL_WINDOW_SIZE: 0}))
+        client.ours[Setting.INITIAL_WINDOW_SIZE] = 0
+        streams = [client.request("/big") for _ in range(self.COUNT)]
+        client.until(lambda: sum(bool(client.stream(number).heads) for number in streams) >= 5)
+        client.answered_ping()
+        return streams
+
+    def test_5_2_2_what_begins_in_a_crowd_is_served_after_it(self, edge: RunningEdge, client: Peer) -> None:
+        """Also on a connection to its backend that was there already, which could have been read at once."""
+        with backend(answering(OK)) as other, app(edge, self.BIG):
+            edge.register("late.test", other.port)
+            assert client.exchange(authority="late.test").status == 200
+            streams = self.crowd(client)
+            late = client.request(authority="late.test")
+            client.answered_ping()
+            client.give(0, 1 << 28)
+            client.give(late, 1000)
+            for number in streams:
+                client.give(number, 1 << 20)
+            assert {len(client.response(number).body) for number in streams} == {300_000}
+            assert client.response(late).body == b"ok"
+            edge.unregister("late.test", other.port)
+
+    def test_5_2_2_or_when_the_crowd_is_cancelled(self, edge: RunningEdge, client: Peer) -> None:
+        with app(edge, self.BIG):
+            streams = self.crowd(client)
+            late = client.request("/big")
+            for number in streams:
+                client.reset(number)
+            client.give(late, 1 << 20)
+            client.give(0, 1 << 28)
+            assert len(client.response(late).body) == 300_000
 
 
 class TestManners:
