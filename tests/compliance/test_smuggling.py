@@ -195,7 +195,6 @@ HEADS: dict[str, tuple[int, bytes]] = {
     "HTTP/0.9 with a version": (505, line(b"GET / HTTP/0.9")),
     "HTTP/1.9": (505, line(b"GET / HTTP/1.9")),
     "HTTP/2.0": (505, line(b"GET / HTTP/2.0")),
-    "the HTTP/2 preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "a TLS hello": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 40),
     "a response": (400, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     # Limits and expectations
@@ -311,6 +310,14 @@ def test_heads(shooting: Range, case: str, way: str) -> None:
     before = shooting.trap.connections
     answer = shooting.refused(shooting.send(data, way))
     assert answer.status == status
+    assert shooting.trap.connections == before
+
+
+def test_the_http_2_preface_behind_a_request(shooting: Range) -> None:
+    """It means HTTP/2 only where a connection begins with it: later, it might be somebody's body."""
+    before = shooting.trap.connections
+    answer = shooting.refused(shooting.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "behind a good request"))
+    assert answer.status == 505
     assert shooting.trap.connections == before
 
 
