@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Final
 import trio
 import yaml
 
+from director.local_ca import InvalidAuthority, LocalAuthority
 from router.registry.child import Child
 from router.registry.embedded import EmbeddedRedis
 from router.registry.health import Check, HttpCheck, failure_of
@@ -26,7 +28,11 @@ from router.registry.writer import RegistryWriter
 
 LOOPBACK: Final = "127.0.0.1"
 ROUTE: Final = "hello.localhost"
+NAMES: Final = ("localhost", "*.localhost", ROUTE, "*.apps.localhost", LOOPBACK, "::1")
+"""What the certificate is for. Many clients refuse ``*.localhost`` as they would ``*.com``: so ROUTE is named too."""
 READY_SECONDS: Final = 30.0
+RENEWAL_LOOK_SECONDS: Final = 6 * 3600.0
+"""How often it is looked whether the certificate is due: a clock that was put forward is noticed as soon."""
 DRAIN_SECONDS: Final = 3
 _NOT_FROM_HERE: Final = {"PYTHONSAFEPATH": "1"}
 """Python would look for ``router`` in the current folder first, where a project may well have one of its own."""
@@ -53,6 +59,7 @@ class Plan:
 
     port: int
     status_port: int
+    tls_port: int
     data: Path
     """Absolute; exists, and belongs to this program alone."""
     workers: int
@@ -63,10 +70,19 @@ class Plan:
     def logs(self) -> Path:
         return self.data / "logs"
 
+    @property
+    def authority(self) -> LocalAuthority:
+        """Of the certificate that the router shows."""
+        return LocalAuthority(self.data / "tls", NAMES)
+
     def router_settings(self, redis: str) -> str:
         """The router's configuration file."""
+        identity = self.authority.identity
         settings = {
             "port": self.port,
+            "enable_ssl": True,
+            "ssl_port": self.tls_port,
+            "tls_pem": [{"cert_file": str(identity.chain), "key_file": str(identity.key)}],
             "status": {"host": LOOPBACK, "port": self.status_port},
             "drain_timeout": f"{DRAIN_SECONDS}s",
             "millrace": {"address": LOOPBACK, "redis": redis, "data": str(self.data), "workers": self.workers},
@@ -103,9 +119,14 @@ class Parts:
         """Returns when a request comes through. From each part's start on, the nursery fails with PartFailed when it
         ends. ``tell`` hears what is awaited.
 
-        Raises PartFailed, EmbeddedRedisError, RegistryUnavailable, InvalidRedisUrl.
+        Raises PartFailed, InvalidAuthority, EmbeddedRedisError, RegistryUnavailable, InvalidRedisUrl.
         """
         self.plan.logs.mkdir(mode=0o700, exist_ok=True)
+        try:
+            await trio.to_thread.run_sync(self.plan.authority.ensure)
+        except OSError as error:
+            raise InvalidAuthority(f"{self.plan.authority.folder}: {error.strerror}") from None
+        nursery.start_soon(_renew, self.plan.authority)
         tell("Redis: starting")
         redis = await self._find_redis(nursery)
         router = self._start_router(redis)
@@ -152,7 +173,10 @@ class Parts:
             log=self.plan.logs / "router.log",
             environment=_NOT_FROM_HERE,
         )
-        address = f"http://{LOOPBACK}:{self.plan.port}\nhttp://{LOOPBACK}:{self.plan.status_port} (status)"
+        address = (
+            f"http://{LOOPBACK}:{self.plan.port}\nhttps://{LOOPBACK}:{self.plan.tls_port}\n"
+            f"http://{LOOPBACK}:{self.plan.status_port} (status)"
+        )
         part = Part("router", address, child, partial(_drain, child))
         self.running.append(part)
         return part
@@ -176,6 +200,17 @@ def _drain(router: Child) -> None:
     router.send(signal.SIGUSR1)
     if not router.wait(DRAIN_SECONDS + 1):
         router.stop(_ROUTER_GRACE)
+
+
+async def _renew(authority: LocalAuthority) -> None:
+    """The router watches the files, so that a renewed certificate is used at once.
+
+    What cannot be renewed is still good for weeks and no reason to stop serving: the next look tries again.
+    """
+    while True:
+        await trio.sleep(RENEWAL_LOOK_SECONDS)
+        with suppress(OSError, InvalidAuthority):
+            await trio.to_thread.run_sync(authority.ensure)
 
 
 async def _watch(part: Part) -> None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from director.local_ca import InvalidAuthority
 from director.parts import LOOPBACK, ROUTE, PartFailed, Parts, Plan
 from router.registry.child import FolderInUse, claim, sign
 from router.registry.connect import InvalidRedisUrl, redacted
@@ -34,21 +36,22 @@ _PORT: Final = click.IntRange(1, 65535)
 
 @click.command()
 @click.option("--port", type=_PORT, default=8080, show_default=True, help="Where the router serves traffic.")
+@click.option("--tls-port", type=_PORT, default=8443, show_default=True, help="The same over HTTPS.")
 @click.option("--status-port", type=_PORT, default=8082, show_default=True, help="Its /health, /routes and /metrics.")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=_DATA,
     show_default=True,
-    help="Folder for the registry, the router's snapshot, and logs.",
+    help="Folder for the registry, the router's snapshot, the development CA, and logs.",
 )
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Of the router; 0: one per core.")
 @click.option(
     "--redis", envvar="MILLRACE_REDIS", default="", help="URL of a Redis to use; without it, an embedded one."
 )
-def up(port: int, status_port: int, data: Path, workers: int, redis: str) -> None:
+def up(port: int, tls_port: int, status_port: int, data: Path, workers: int, redis: str) -> None:
     """Start Redis, the router and a sample backend on this machine, on loopback only."""
-    plan = Plan(port, status_port, data.absolute(), workers, redis)
+    plan = Plan(port, status_port, tls_port, data.absolute(), workers, redis)
     lock = _claim_folder(plan.data)
     try:
         _refuse_busy_ports(plan)
@@ -75,9 +78,11 @@ def _claim_folder(data: Path) -> int:
 
 def _refuse_busy_ports(plan: Plan) -> None:
     """Raises click.ClickException where the router could not listen."""
-    if plan.port == plan.status_port:
-        raise click.ClickException(f"--port and --status-port are both {plan.port}: choose two different ones")
-    for option, port in (("--port", plan.port), ("--status-port", plan.status_port)):
+    chosen = {"--port": plan.port, "--tls-port": plan.tls_port, "--status-port": plan.status_port}
+    for one, other in combinations(chosen, 2):
+        if chosen[one] == chosen[other]:
+            raise click.ClickException(f"{one} and {other} are both {chosen[one]}: choose two different ones")
+    for option, port in chosen.items():
         try:
             with socket.create_server((LOOPBACK, port)):
                 pass
@@ -103,7 +108,7 @@ async def _run(plan: Plan, console: Console) -> int:
                 with console.status("Starting") as status:
                     await parts.start(nursery, status.update)
                 _show(console, parts)
-        except* (PartFailed, EmbeddedRedisError, RegistryUnavailable, InvalidRedisUrl) as group:
+        except* (PartFailed, InvalidAuthority, EmbeddedRedisError, RegistryUnavailable, InvalidRedisUrl) as group:
             failures = list(group.exceptions)
         finally:
             with trio.CancelScope(shield=True):
@@ -150,13 +155,22 @@ def _show(console: Console, parts: Parts) -> None:
     console.print(
         f"Try:\n"
         f"  curl http://{ROUTE}:{plan.port}/\n"
+        f"  curl --cacert {shlex.quote(_short(plan.authority.identity.authority))} https://{ROUTE}:{plan.tls_port}/\n"
         f"  {_list_routes(plan)}\n"
         f"  curl http://{LOOPBACK}:{plan.status_port}/metrics\n"
+        f"That ca.pem is this folder's own authority, good for names under localhost alone: "
+        f"import it where it is to be trusted.\n"
         f"Logs are in {plan.logs}. Ctrl-C stops everything.",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _short(path: Path) -> str:
+    """A path as it can be typed in the folder where this program was started."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _program() -> str:

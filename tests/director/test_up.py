@@ -8,17 +8,22 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from director.parts import Plan
+from director.local_ca import CERTIFICATE_DAYS, RENEW_DAYS, LocalAuthority
+from director.parts import NAMES, RENEWAL_LOOK_SECONDS, Plan, _renew
 from router.config import load
 from router.registry.embedded import EmbeddedRedis
 from router.registry.writer import RegistryWriter
@@ -47,11 +52,12 @@ class Up:
 
     def __init__(self, data: Path, *options: str, ports: list[int] | None = None, redis: str = "") -> None:
         self.data = data
-        self.port, self.status_port = ports or free_ports(2)
+        self.port, self.status_port, self.tls_port = ports or free_ports(3)
         self._mark = f"MILLRACE_TEST_RUN={uuid.uuid4()}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
         environment |= dict([self._mark.split("=")], COLUMNS="200", **({"MILLRACE_REDIS": redis} if redis else {}))
         command = [MILLRACE, "up", "--data", data, "--port", str(self.port), "--status-port", str(self.status_port)]
+        command += ["--tls-port", str(self.tls_port)]
         with tempfile.NamedTemporaryFile(prefix="up-", dir=data.parent, delete=False) as output:
             self._output = Path(output.name)
             self.process = subprocess.Popen(
@@ -94,10 +100,24 @@ class Up:
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
+    def get_securely(self, name: str = "hello.localhost") -> tuple[int, str, bytes]:
+        """Status and text by a client that trusts the folder's authority alone, and the certificate that it saw."""
+        context = ssl.create_default_context(cafile=str(self.data / "tls" / "ca.pem"))
+        with (
+            socket.create_connection(("127.0.0.1", self.tls_port), 10) as plain,
+            context.wrap_socket(plain, server_hostname=name) as secure,
+        ):
+            secure.sendall(b"GET / HTTP/1.1\r\nHost: hello.localhost\r\nConnection: close\r\n\r\n")
+            answer = http.client.HTTPResponse(secure)
+            answer.begin()
+            certificate = secure.getpeercert(binary_form=True)
+            assert certificate
+            return answer.status, answer.read().decode(), certificate
+
     def assert_nothing_left(self) -> None:
         until(lambda: not self.processes(), 10)
         assert not (self.data / "redis.sock").exists()
-        for port in (self.port, self.status_port):
+        for port in (self.port, self.status_port, self.tls_port):
             socket.create_server(("127.0.0.1", port)).close()
 
 
@@ -156,9 +176,9 @@ def test_one_command_serves_one_at_a_time_and_ctrl_c_leaves_nothing_behind(start
     run.assert_nothing_left()
 
 
-@pytest.mark.parametrize(("busy", "option"), [(0, "--port"), (1, "--status-port")])
+@pytest.mark.parametrize(("busy", "option"), [(0, "--port"), (1, "--status-port"), (2, "--tls-port")])
 def test_a_busy_port_is_named_before_anything_is_started(start: Start, busy: int, option: str) -> None:
-    ports = free_ports(2)
+    ports = free_ports(3)
     with socket.create_server(("127.0.0.1", ports[busy])):
         run = start(ports=ports)
         assert run.ended() == 1
@@ -169,11 +189,62 @@ def test_a_busy_port_is_named_before_anything_is_started(start: Start, busy: int
     assert [path.name for path in run.data.iterdir()] == ["up.lock"]
 
 
-def test_one_port_for_both_is_refused(start: Start) -> None:
-    port = free_ports(1)[0]
-    run = start(ports=[port, port])
+@pytest.mark.parametrize(
+    ("places", "options"),
+    [
+        ((0, 0, 1), "--port and --status-port"),
+        ((0, 1, 0), "--port and --tls-port"),
+        ((0, 1, 1), "--tls-port and --status-port"),
+    ],
+)
+def test_one_port_for_two_uses_is_refused(start: Start, places: tuple[int, ...], options: str) -> None:
+    ports = free_ports(2)
+    run = start(ports=[ports[place] for place in places])
     assert run.ended() == 1
-    assert f"--port and --status-port are both {port}" in run.output
+    assert f"{options} are both " in run.output
+
+
+def test_https_is_served_by_an_authority_that_outlives_the_run(start: Start) -> None:
+    run = start()
+    run.until_ready()
+    status, page, certificate = run.get_securely()
+    assert status == 200
+    assert "Hello from the sample backend" in page
+    for name in ("localhost", "one.apps.localhost", "127.0.0.1"):
+        assert run.get_securely(name)[0] == 200
+    advice = re.search(r"curl --cacert (\S+) https://hello.localhost:(\d+)/\n", run.output)
+    assert advice
+    assert (run.data.parent / advice[1]).samefile(run.data / "tls" / "ca.pem")
+    assert int(advice[2]) == run.tls_port
+    assert (run.data / "tls").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (run.data / "tls").iterdir()} == {0o600}
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 0
+    again = start()
+    again.until_ready()
+    assert again.get_securely()[2] == certificate
+
+
+def test_a_renewed_certificate_is_served_while_it_runs(start: Start) -> None:
+    run = start()
+    run.until_ready()
+    before = run.get_securely()[2]
+    plan = Plan(run.port, run.status_port, run.tls_port, run.data, 1, "")
+    plan.authority.identity.chain.unlink()
+    assert plan.authority.ensure()
+    until(lambda: run.get_securely()[2] != before)
+
+
+def test_an_authority_that_cannot_be_read_is_named(start: Start, folder: Path) -> None:
+    (folder / "data" / "tls").mkdir(mode=0o700, parents=True)
+    (folder / "data").chmod(0o700)
+    for name in ("ca.pem", "ca-key.pem"):
+        (folder / "data" / "tls" / name).write_text("damaged")
+    run = start()
+    assert run.ended() == 1
+    assert f"{run.data / 'tls'} holds no certificate authority" in run.output
+    assert "Traceback" not in run.output
+    run.assert_nothing_left()
 
 
 def test_a_data_folder_that_cannot_be_is_named(start: Start, folder: Path) -> None:
@@ -253,11 +324,33 @@ def test_a_redis_that_is_not_there_is_named(start: Start, url: str, said: str) -
     run.assert_nothing_left()
 
 
+async def _renewals(authority: LocalAuthority, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await _renew(authority)
+
+
+def test_the_certificate_is_renewed_in_a_long_run_and_what_fails_is_tried_again(folder: Path) -> None:
+    authority = LocalAuthority(folder / "tls", NAMES)
+    long_ago = datetime.now(UTC) - timedelta(days=CERTIFICATE_DAYS - RENEW_DAYS + 1)
+    authority.ensure(long_ago)
+    assert authority.renewal() < datetime.now(UTC)
+    key = folder / "tls" / "ca-key.pem"
+    kept = key.read_bytes()
+    key.write_bytes(b"damaged")
+    trio.run(_renewals, authority, RENEWAL_LOOK_SECONDS * 1.5, clock=MockClock(autojump_threshold=0))
+    assert authority.renewal() < datetime.now(UTC)
+    key.write_bytes(kept)
+    trio.run(_renewals, authority, RENEWAL_LOOK_SECONDS * 1.5, clock=MockClock(autojump_threshold=0))
+    assert authority.renewal() > datetime.now(UTC)
+
+
 def test_the_routers_configuration_is_one_that_it_accepts(folder: Path) -> None:
-    plan = Plan(port=8123, status_port=8124, data=folder, workers=3, redis="")
+    plan = Plan(port=8123, status_port=8124, tls_port=8125, data=folder, workers=3, redis="")
+    plan.authority.ensure()
     (folder / "router.yml").write_text(plan.router_settings("unix:///tmp/redis.sock"))
     settings = load(folder / "router.yml")
     assert (settings.port, settings.status.host, settings.status.port) == (8123, "127.0.0.1", 8124)
+    assert (settings.enable_ssl, settings.ssl_port) == (True, 8125)
     assert settings.drain_timeout == 3
     native = settings.millrace
     assert (native.address, native.redis, native.data, native.workers) == (
@@ -269,6 +362,6 @@ def test_the_routers_configuration_is_one_that_it_accepts(folder: Path) -> None:
 
 
 def test_the_sample_backends_lease_is_its_folders_own(folder: Path) -> None:
-    one, same, other = (Plan(1, 2, folder / name, 1, "") for name in ("a", "a", "b"))
+    one, same, other = (Plan(1, 2, 3, folder / name, 1, "") for name in ("a", "a", "b"))
     assert one.lease == same.lease != other.lease
     assert len(one.lease) < 200
