@@ -29,16 +29,16 @@ from tests.router.wire import wait_until
 
 __all__ = ["shared_redis"]
 
-SECONDS = 1.5
-CONNECTIONS = 15
+SECONDS = 1.2
+CONNECTIONS = 12
 """Of one flood, spread over its seconds."""
 STALLING_CONNECTIONS = 5
-SETTLED = 1.5
+SETTLED = 1.0
 """Seconds after which those that stall have all begun: what they ask for until then is real work."""
-MOST_CPU = 0.6
+MOST_CPU = 0.3
 """Of a core, on top of what the normal client costs; to serve every frame of a flood would take more than all."""
-MOST_MEMORY = 48 << 20
-"""Bytes by which the worker may grow: 500 stalled streams at 96 KiB each."""
+MOST_MEMORY = 24 << 20
+"""Bytes by which the worker may grow. 500 streams that stall want 500 MB."""
 GENEROUS = 0.020
 """Seconds that a 99th percentile may always take: the attackers and the test share the router's processors."""
 TRIES = 3
@@ -56,7 +56,7 @@ def router(shared_redis: RedisServer, backend: BackendProcess) -> Iterator[Route
     with RegistryWriter(shared_redis.url) as writer:
         lease = writer.lease("attacks", ttl=0)
         lease.replace([(HOST, backend.record), ("other.example.com", EndpointRecord(host="127.0.0.1", port=1))])
-        quick = {"workers": 1, "body_progress_timeout": "2s"}
+        quick = {"workers": 1, "body_progress_timeout": "1s"}
         with running_router(shared_redis.url, read_header_timeout="2s", millrace=quick) as running:
             yield running.until_healthy()
         lease.replace([])
@@ -109,7 +109,7 @@ class Measured:
 
     def __init__(self, router: Router, name: str) -> None:
         (pid,) = router.workers
-        self.quiet, quiet_cpu = _load(router, pid, SECONDS / 2)
+        self.quiet, quiet_cpu = _load(router, pid, SECONDS / 3)
         memory = resident_bytes(pid)
         root = Path(__file__).parents[2]
         stalls = name in STALLS
