@@ -134,7 +134,7 @@ results_option = click.option(
 @results_option
 @click.pass_context
 def bench(context: click.Context, as_json: bool, results: Path) -> None:
-    """Measure the router side by side with its peers. Without a subcommand: every scenario, about 35 minutes."""
+    """Measure the router side by side with its peers. Without a subcommand: every scenario, about half an hour."""
     if context.invoked_subcommand is not None:
         return
     console = new_console(as_json)
