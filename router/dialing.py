@@ -100,6 +100,7 @@ class Dial(Handshake):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         super().connection_made(transport)
         if self._over:
+            self._edge.metrics.backend_connections_opened += 1
             transport.abort()
         elif self._tls_wanted:
             edge, record = self._edge, self.endpoint.record
