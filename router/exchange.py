@@ -71,11 +71,13 @@ class ClientSide(Protocol):
 class _Effort:
     """What only an exchange needs that does not go through at the first try, or has a body."""
 
-    __slots__ = ("attempts", "held", "held_bytes", "repeatable", "tried")
+    __slots__ = ("attempts", "excused", "held", "held_bytes", "repeatable", "tried")
 
     def __init__(self) -> None:
         self.attempts = 0
         """Made so far."""
+        self.excused = False
+        """Whether one of them failed that was not counted."""
         self.tried: list[Endpoint] | None = None
         """Endpoints that are not to be asked again."""
         self.held: list[bytes] = []
@@ -264,25 +266,38 @@ class Exchange:
         self.client.resume_request()
 
     def attempt_failed(
-        self, text: str, *, dialing: bool = False, reused: bool = False, marks: bool = True, status: int = 502
+        self,
+        text: str,
+        *,
+        dialing: bool = False,
+        reused: bool = False,
+        again: bool = False,
+        marks: bool = True,
+        status: int = 502,
     ) -> None:
         """No byte of a response came. Try elsewhere where that is safe, else answer with ``status``.
 
         ``dialing``: the endpoint cannot have seen the request, so that repeating it is always safe.
 
         A reused connection may have been closed by its backend at the very moment of sending: that says nothing about
-        the endpoint, so it is not marked and may be tried again on a new connection.
+        the endpoint, so it is not marked and may be tried again on a new connection. Once: the next connection may be
+        one that has served others, too, if they share it, and the request may be what kills them.
+
+        ``again``: the endpoint may be asked again; it only had no room for the request on this connection.
         """
         endpoint = self._leave_endpoint()
         edge = self.edge
         effort = self._effort
         if effort is None:
             effort = self._effort = _Effort()
+        reused = reused and not effort.excused
+        effort.excused = effort.excused or reused
         effort.attempts += not reused
         if not reused:
             if marks:
                 endpoint.failed_until = monotonic() + edge.failed_endpoint_seconds
-            effort.tried = [*(effort.tried or ()), endpoint]
+            if not again:
+                effort.tried = [*(effort.tried or ()), endpoint]
         repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
         if repeatable and effort.attempts < edge.max_attempts:
             assert self._pool is not None

@@ -24,8 +24,9 @@ from router.dialing import Dial, DialFailure
 from router.forwarding import ResponsePlan
 from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks
+from router.http1.request import ABSOLUTE, RequestLine
 from router.http2 import frames, translation
-from router.http2.connection import CONNECTION_WINDOW, Fault, Stream
+from router.http2.connection import CONNECTION_WINDOW, RESET_COST, Fault, Stream
 from router.http2.frames import DEFAULT_WINDOW, LARGEST_WINDOW, PREFACE, SMALLEST_MAX_FRAME
 from router.http2.hpack import Pair
 from router.http2.translation import Malformed
@@ -83,8 +84,13 @@ class Http2Backend(Http2Wire["BackendStream"]):
 
     def has_room(self) -> bool:
         if self._dial is not None:
-            return len(self._awaited) < AWAITED
+            known = [other.peer_max_streams for other in self.endpoint.http2 if other.open]
+            return len(self._awaited) < min(known, default=AWAITED)
         return len(self.streams) < self.peer_max_streams
+
+    @property
+    def open(self) -> bool:
+        return self._dial is None
 
     def take(self, exchange: Exchange) -> BackendStream | Awaited:
         """A stream for the exchange, or the wait for one."""
@@ -116,10 +122,9 @@ class Http2Backend(Http2Wire["BackendStream"]):
         """The endpoint does not speak HTTP/2 after all: from now on nobody asks it to."""
         self.endpoint.http2 = ()
         self.endpoint.http1_only = True
-        awaited, self._awaited = self._awaited, []
-        for other in awaited[1:]:
-            other.exchange.dial_again()
-        first = awaited[0].exchange if awaited else None
+        first = self._awaited.pop(0).exchange if self._awaited else None
+        while self._awaited:
+            self._awaited.pop(0).exchange.dial_again()
         if first is not None:
             return first.dialed(dial, False)
         unused = BackendConnection(self.edge, self.endpoint, None)
@@ -130,9 +135,8 @@ class Http2Backend(Http2Wire["BackendStream"]):
         self._dial = None
         self._over = self._shut = True
         self.retire()
-        awaited, self._awaited = self._awaited, []
-        for one in awaited:
-            one.exchange.dial_failed(failure)
+        while self._awaited:  # one by one: what it brings about may end others, which then wait no longer
+            self._awaited.pop(0).exchange.dial_failed(failure)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         super().connection_made(transport)
@@ -146,10 +150,9 @@ class Http2Backend(Http2Wire["BackendStream"]):
         )
         self.receive_window = CONNECTION_WINDOW
         self.put(frames.window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
-        self.deadline = monotonic() + edge.backend_idle_timeout
-        awaited, self._awaited = self._awaited, []
-        for one in awaited:
-            one.exchange.connected(self._open())
+        self.deadline = self.idle_until = monotonic() + edge.backend_idle_timeout
+        while self._awaited:
+            self._awaited.pop(0).exchange.connected(self._open())
         if self._retired and not self.streams:
             self.end()
         self.flush()
@@ -164,12 +167,12 @@ class Http2Backend(Http2Wire["BackendStream"]):
             if self._retired:
                 self.end()
             else:
-                self.deadline = min(monotonic() + self.edge.backend_idle_timeout, self._partial)
+                self.idle_until = monotonic() + self.edge.backend_idle_timeout
+                self.deadline = min(self.idle_until, self._partial)
 
     def stream_proved(self) -> None:
         """A response's head has come."""
         self._proven = True
-        self.earn(2)
 
     @property
     def proven(self) -> bool:
@@ -266,7 +269,7 @@ class BackendStream(Stream):
             fields = plan.http2 = translation.fields_block(plan.fields)
         block = b"".join(
             (
-                translation.request_block(line.method, line.target, plan.host_field or b"", scheme),
+                translation.request_block(line.method, _path(line), plan.host_field or b"", scheme),
                 fields,
                 translation.fields_block(added_lines(edge, exchange, connection.endpoint)),
             )
@@ -277,6 +280,7 @@ class BackendStream(Stream):
         ended = complete and not body
         flags = frames.END_STREAM if ended else 0
         connection.put(frames.header_frames(self.id, block, flags, SMALLEST_MAX_FRAME))
+        connection.earn(RESET_COST + 2)  # whatever becomes of it is what the backend was asked for
         self.local_ended = ended
         self._await_head(exchange)
         connection.deadline = min(connection.deadline, self._started + TICK)
@@ -313,7 +317,10 @@ class BackendStream(Stream):
     def flowing(self) -> None:
         exchange = self._exchange
         if exchange is not None:
-            self._await_head(exchange)
+            if self._plan is None:
+                self._await_head(exchange)
+            else:
+                self._await_body(monotonic())
             if not exchange.request_complete:
                 exchange.client.resume_request()
 
@@ -434,7 +441,7 @@ class BackendStream(Stream):
         if exchange is None:
             return
         if self._plan is None:
-            exchange.attempt_failed(text, dialing=True, reused=self.connection.proven, marks=False)
+            exchange.attempt_failed(text, dialing=True, again=True, marks=False)
         else:
             exchange.response_broken()
 
@@ -453,7 +460,7 @@ class BackendStream(Stream):
         exchange = self._exchange
         if exchange is not None and code == frames.REFUSED_STREAM and self._plan is None:
             self._exchange = None
-            exchange.attempt_failed(text, dialing=True, marks=False)
+            exchange.attempt_failed(text, dialing=True, again=True, marks=False)
         elif exchange is not None and self._plan is None:
             self._exchange = None
             exchange.attempt_failed(text, marks=False)
@@ -478,3 +485,13 @@ class BackendStream(Stream):
                 exchange.attempt_timed_out(
                     "timeout writing the request" if unsent else "timeout awaiting response headers"
                 )
+
+
+def _path(line: RequestLine) -> bytes:
+    """What ``:path`` says of a target (RFC 9113 section 8.3.1)."""
+    if line.form != ABSOLUTE:
+        return line.target
+    rest = line.target.partition(b"://")[2][len(line.authority) :]
+    if not rest and line.method == b"OPTIONS":
+        return b"*"
+    return rest if rest[:1] == b"/" else b"/" + rest

@@ -47,6 +47,8 @@ REMEMBERED: Final = 64
 """How many header blocks are remembered per connection; then the memory starts anew."""
 REMEMBERED_BYTES: Final = 512
 """Longer ones are not remembered."""
+REMEMBERED_TEXT: Final = 2048
+"""Nor are those that stand for more than this: one octet may stand for kilobytes."""
 UNSENT: Final = 1024 * 1024
 """Bytes of responses that may wait for one client's windows; beyond, no further backend is read for it."""
 
@@ -62,6 +64,7 @@ class Http2Client(Http2Wire["ClientStream"]):
         "_crowded",
         "_heads",
         "_heads_at",
+        "_last_named",
         "_layer",
         "_leaving",
         "_open_heads",
@@ -92,6 +95,8 @@ class Http2Client(Http2Wire["ClientStream"]):
         """Whether so much waits for the client's windows that no backend is read for it."""
         self._leaving = False
         """Whether GOAWAY has named the last stream."""
+        self._last_named = LARGEST_WINDOW
+        """Which it was."""
 
     @property
     def address(self) -> str:
@@ -106,7 +111,7 @@ class Http2Client(Http2Wire["ClientStream"]):
         if peer:
             self._peer = peer
             self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
-        self.deadline = monotonic() + edge.read_header_timeout
+        self.deadline = self.idle_until = monotonic() + edge.read_header_timeout
         admitted = True
         if self._layer is not None:
             edge.replace(self._layer, self)
@@ -154,12 +159,18 @@ class Http2Client(Http2Wire["ClientStream"]):
                 self.refuse(number, frames.PROTOCOL_ERROR)
                 return
             except BadMessage as bad:
-                self._open(number, end).refuse(malformed(bad.status, bad.reason))
+                if self._has_room(number):
+                    self._open(number, end).refuse(malformed(bad.status, bad.reason))
                 return
-        if len(self.streams) >= self.edge.max_streams or self._leaving:
-            self.refuse(number, frames.REFUSED_STREAM)
-            return
-        self._open(number, end).begin(*head)
+        if self._has_room(number):
+            self._open(number, end).begin(*head)
+
+    def _has_room(self, number: int) -> bool:
+        """Whether the stream may be opened; if not, it is refused."""
+        if len(self.streams) < self.edge.max_streams and not self._leaving:
+            return True
+        self.refuse(number, frames.REFUSED_STREAM)
+        return False
 
     def _open(self, number: int, end: bool) -> ClientStream:
         stream = self.streams[number] = ClientStream(self, number)
@@ -186,7 +197,7 @@ class Http2Client(Http2Wire["ClientStream"]):
             return line, line_plan, text.asks_for  # the handshake's key is this request's alone
         plan = edge.request_plans.get(text.block) or edge.remember_request(text.block)
         head = (line, plan, text.asks_for)
-        if worth_keeping:
+        if worth_keeping and len(text.line) + len(text.block) <= REMEMBERED_TEXT:
             heads = self._heads if end else self._open_heads
             if len(heads) >= REMEMBERED:
                 heads.clear()
@@ -202,13 +213,13 @@ class Http2Client(Http2Wire["ClientStream"]):
             if self._leaving:
                 self.end()
             else:
-                self.deadline = min(monotonic() + self.edge.idle_timeout, self._partial)
+                self.idle_until = monotonic() + self.edge.idle_timeout
+                self.deadline = min(self.idle_until, self._partial)
 
-    def pump(self, stream: ClientStream) -> bool:
-        done = super().pump(stream)
+    def pump_waiting(self) -> None:
+        super().pump_waiting()
         if self._crowded:
             self._read_on_if_room()
-        return done
 
     def _too_much_unsent(self) -> bool:
         return sum([len(stream.unsent) for stream in self.streams.values()]) > UNSENT
@@ -240,7 +251,13 @@ class Http2Client(Http2Wire["ClientStream"]):
 
     def go_away(self, last_stream: int) -> None:
         if not self.streams:
+            self._leaving = True
             self.end()
+
+    def fail(self, fault: Fault) -> None:
+        self._last_named = min(self.newest, self._last_named)
+        self.put(frames.goaway(self._last_named, fault.code, fault.why))
+        self.end()
 
     def begin_drain(self) -> None:
         """Tell the client that the router is leaving (section 6.8)."""
@@ -255,6 +272,7 @@ class Http2Client(Http2Wire["ClientStream"]):
     def _leave(self) -> None:
         if not self._leaving and not self._over:
             self._leaving = True
+            self._last_named = self.newest
             self.put(frames.goaway(self.newest, frames.NO_ERROR, ""))
             if not self.streams:
                 self.end()
@@ -278,7 +296,7 @@ class Http2Client(Http2Wire["ClientStream"]):
 class ClientStream(Stream):
     """Implements ``exchange.ClientSide``."""
 
-    __slots__ = ("_body_left", "_early", "_exchange", "_key", "_received", "_recoder", "_unsent_seen", "side")
+    __slots__ = ("_body_left", "_early", "_exchange", "_key", "_recoder", "_unsent_seen", "side")
 
     connection: Http2Client
 
@@ -287,7 +305,6 @@ class ClientStream(Stream):
         self._exchange: Exchange | None = None
         self._body_left = -1
         """Bytes of the request body to come, -1 where nobody said."""
-        self._received = 0
         self._recoder: FromChunks | None = None
         self._unsent_seen = 0
         self._key = b""
@@ -356,6 +373,7 @@ class ClientStream(Stream):
     def refuse(self, answer: Answer) -> None:
         """Not even an exchange came of it."""
         edge = self.connection.edge
+        self.connection.deadline = min(self.connection.deadline, monotonic() + TICK)
         edge.metrics.requests += 1
         edge.metrics.rejected_requests += 1
         edge.metrics.observe(answer.status, 0.0)
@@ -405,21 +423,26 @@ class ClientStream(Stream):
         if edge.max_body and exchange.request_bytes > edge.max_body:
             exchange.reject_rest(malformed(413, f"request body longer than {edge.max_body} bytes"))
             return
-        self.deadline = inf if end else monotonic() + edge.progress_timeout
+        self._mind()
         if piece or end:
             exchange.request_body(piece, end)
 
     def pause_request(self) -> None:
-        self.deadline = inf
         self.hold()
+        self._mind()
 
     def resume_request(self) -> None:
         if self.connection.crowded:  # the connection to the backend may be a new one
             self.pause_response()
-        if self.held:
-            if not self.remote_ended:
-                self.deadline = monotonic() + self.connection.edge.progress_timeout
+        if self.held and not self._early:
             self.let_flow()
+            self._mind()
+
+    def _mind(self) -> None:
+        """Time begins anew for what the client owes, the rest of its body or room for ours; it may owe nothing."""
+        owes_body = not self.remote_ended and not self.held and self._exchange is not None
+        owes = owes_body or self.unsent
+        self.deadline = monotonic() + self.connection.edge.progress_timeout if owes else inf
 
     def take_reset(self, code: int) -> None:
         exchange, self._exchange = self._exchange, None
@@ -490,7 +513,8 @@ class ClientStream(Stream):
         """The exchange is over; what is left of its response may still be waiting."""
         self._exchange = None
         self.connection.earn(2)
-        self.deadline = inf if not self.unsent else monotonic() + self.connection.edge.progress_timeout
+        if self.deadline != inf:
+            self._mind()
 
     def end_local(self) -> None:
         """A response that is complete before its request ends the stream (RFC 9113 section 8.1)."""
@@ -511,7 +535,7 @@ class ClientStream(Stream):
             self.side.stalled()
             return
         self._unsent_seen = len(self.unsent)
-        self.deadline = monotonic() + self.connection.edge.progress_timeout
+        self._mind()
         self.pause_response()
         self.connection.read_less()
 
@@ -529,7 +553,7 @@ class ClientStream(Stream):
         if self.side is not None:
             self.side.flowing()
             return
-        self.deadline = inf
+        self._mind()
         if not self.connection.crowded:
             self.resume_response()
 
@@ -563,7 +587,8 @@ class ClientStream(Stream):
         self._exchange = None
         self.deadline = inf
         edge = self.connection.edge
-        side = self.side = StreamSide(self, edge.loop.call_soon)
+        broken = frames.CANCEL if self._key else frames.CONNECT_ERROR  # RFC 8441 section 5, RFC 9113 section 8.5
+        side = self.side = StreamSide(self, edge.loop.call_soon, broken)
         ours = TunnelEnd(side, _nothing)
         theirs = backend.tunnel_end()
         Tunnel(edge, exchange, ours, theirs)
@@ -585,10 +610,10 @@ def _nothing() -> None:
 
 def _handshake(head: RequestHead) -> bytes:
     """The field lines of the HTTP/1.1 handshake that asks for the same WebSocket (RFC 8441 section 5)."""
-    return b"%bConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: %b\r\n" % (
-        head.block[:-2],
-        generate_nonce(),
-    )
+    lines = head.block[:-2]
+    if b"sec-websocket-key:" in lines:  # means nothing here, and must not stand beside ours
+        lines = b"".join(line for line in lines.splitlines(keepends=True) if not line.startswith(b"sec-websocket-key:"))
+    return b"%bConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: %b\r\n" % (lines, generate_nonce())
 
 
 def _key_of(plan: RequestPlan) -> bytes:

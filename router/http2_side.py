@@ -13,10 +13,12 @@ from router.http2.connection import Stream
 class StreamSide:
     """Implements `router.tunnel.Side`; the stream tells it what comes and when it is over."""
 
-    __slots__ = ("_call_soon", "_closing", "_protocol", "_stream", "error")
+    __slots__ = ("_broken", "_call_soon", "_closing", "_protocol", "_stream", "error")
 
-    def __init__(self, stream: Stream, call_soon: Callable[..., object]) -> None:
+    def __init__(self, stream: Stream, call_soon: Callable[..., object], broken: int) -> None:
+        """``broken`` is the code that tells the peer of a tunnel that did not come to its end."""
         self._stream = stream
+        self._broken = broken
         self._call_soon = call_soon
         self._protocol: asyncio.Protocol | None = None
         self._closing = False
@@ -62,7 +64,7 @@ class StreamSide:
 
     def abort(self) -> None:
         self._closing = True
-        self._stream.reset(frames.CONNECT_ERROR)
+        self._stream.reset(self._broken)
 
     # What the stream tells ---------------------------------------------------------------------------------------
 

@@ -27,11 +27,25 @@ LINGER_BYTES: Final = 1024 * 1024
 UNREAD_CONTROL: Final = 256 * 1024
 """Bytes of answers to its frames that a peer may leave unread before it is cut off."""
 
+_DATA: Final = bytes([frames.DATA])
+
 S = TypeVar("S", bound=Stream)
 
 
 class Http2Wire(Connection[S], asyncio.Protocol):
-    __slots__ = ("_flush_due", "_over", "_partial", "_shut", "_unread", "deadline", "edge", "shard", "transport")
+    __slots__ = (
+        "_flush_due",
+        "_over",
+        "_partial",
+        "_shut",
+        "_undelivered",
+        "_unread",
+        "deadline",
+        "edge",
+        "idle_until",
+        "shard",
+        "transport",
+    )
 
     def __init__(self, edge: Edge, max_list: int) -> None:
         super().__init__(max_list)
@@ -40,6 +54,8 @@ class Http2Wire(Connection[S], asyncio.Protocol):
         self.deadline = inf
         """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
         self.shard = 0
+        self.idle_until = inf
+        """Until when the connection may be without a stream; holds while it is."""
         self._flush_due = False
         self._partial = inf
         """Until when a frame or a header block that has begun must be whole."""
@@ -47,6 +63,8 @@ class Http2Wire(Connection[S], asyncio.Protocol):
         """Whether the connection has ended, as far as streams go."""
         self._shut = False
         """Whether nothing can be sent any more."""
+        self._undelivered = 0
+        """Once it has ended: bytes that the peer still had to take when it was last looked at."""
         self._unread = 0
 
     @abstractmethod
@@ -65,17 +83,27 @@ class Http2Wire(Connection[S], asyncio.Protocol):
             if self._unread > LINGER_BYTES:
                 self.transport.abort()
             return
+        progress = False
         try:
-            self.feed(data)
+            progress = self.feed(data)
         except Fault as fault:
             self.fail(fault)
         if self.in_header_block:
-            if self._partial == inf:
-                self._partial = monotonic() + self.edge.read_header_timeout
-                self.deadline = min(self.deadline, self._partial)
+            self._must_go_on(progress)
         else:
             self._partial = inf
         self.flush()
+
+    def _must_go_on(self, progress: bool) -> None:
+        """Something has begun and not ended: a header block has its time as a whole, any other frame has its own.
+
+        ``progress``: a frame has come to its end, so that what has begun is new.
+        """
+        if not self._over and (self._partial == inf or (progress and not self._block_stream)):
+            edge = self.edge
+            is_body = not self._block_stream and self._tail[3:4] == _DATA
+            self._partial = monotonic() + (edge.progress_timeout if is_body else edge.read_header_timeout)
+            self.deadline = min(self.deadline, self._partial)
 
     def wake(self) -> None:
         if not self._flush_due:
@@ -90,6 +118,7 @@ class Http2Wire(Connection[S], asyncio.Protocol):
         out = self.out
         if out and self._shut:
             out.clear()
+            self.out_bytes = 0
         elif out:
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
@@ -118,9 +147,10 @@ class Http2Wire(Connection[S], asyncio.Protocol):
         self.reset_all()
         self.flush()
         self._shut = True
-        self.deadline = monotonic() + LINGER_SECONDS
         if not self.transport.is_closing():
             self.transport.write_eof()
+        self._undelivered = self.transport.get_write_buffer_size()
+        self.deadline = monotonic() + (self.edge.progress_timeout if self._undelivered else LINGER_SECONDS)
 
     def eof_received(self) -> bool:
         return False
@@ -128,17 +158,29 @@ class Http2Wire(Connection[S], asyncio.Protocol):
     def expired(self, now: float) -> None:
         """Something's deadline may have passed: the connection's own, or that of a stream."""
         if self._over:
-            self.transport.abort()
+            self._leave_undelivered(now)
         elif self._partial <= now:
             self.fail(Fault(frames.PROTOCOL_ERROR, "a frame or a header block that did not come to its end in time"))
         elif not self.streams:
-            self.idle_too_long()
+            if self.idle_until <= now:
+                self.idle_too_long()
+            else:
+                self.deadline = min(self.idle_until, self._partial)
         else:
             for stream in [stream for stream in self.streams.values() if stream.deadline <= now]:
                 stream.expired(now)
             self.flush()
             if self.streams:
                 self.deadline = now + TICK
+
+    def _leave_undelivered(self, now: float) -> None:
+        """The connection has ended; a slow peer may still be reading what was said before."""
+        left = self.transport.get_write_buffer_size()
+        if not self._undelivered or left >= self._undelivered:
+            self.transport.abort()
+        else:
+            self._undelivered = left
+            self.deadline = now + (self.edge.progress_timeout if left else LINGER_SECONDS)
 
     @abstractmethod
     def idle_too_long(self) -> None:

@@ -38,6 +38,8 @@ OUT_AT_ONCE: Final = 64 * 1024
 BURST: Final = 1000
 """What a connection may spend at once on frames that ask for no work."""
 PER_SECOND: Final = 500
+WORTH_ASKING: Final = 256
+"""Bytes: who opens its windows in smaller steps than this earns nothing by it."""
 RESET_COST: Final = 5
 SETTINGS_COST: Final = 5
 _CLOSED_KEPT: Final = 256
@@ -187,6 +189,7 @@ class Connection(ABC, Generic[S]):
         "_feeding",
         "_filled_at",
         "_max_block",
+        "_room",
         "_settled",
         "_tail",
         "_taken",
@@ -238,6 +241,8 @@ class Connection(ABC, Generic[S]):
         self._allowance: float = BURST
         self._filled_at = monotonic()
         self._feeding = False
+        self._room = False
+        """Whether the peer has opened windows in this round."""
 
     @abstractmethod
     def new_stream(self, number: int, block: bytes, end: bool) -> None:
@@ -287,7 +292,8 @@ class Connection(ABC, Generic[S]):
             last = not left and stream.ends and not stream.trailers
             stream.send_window -= size
             self.send_window -= size
-            self.earn(size >> 11)  # what a peer asks for byte by byte earns nothing
+            if size >= WORTH_ASKING:
+                self.earn(2 + (size >> 11))
             header = HEADER.pack(0, size, frames.DATA, frames.END_STREAM if last else 0, stream.id)
             self.put(b"".join((header, view[at : at + size])))
             at += size
@@ -326,11 +332,14 @@ class Connection(ABC, Generic[S]):
         if known is None:
             return
         self.waiting.pop(number, None)
+        self._remember_closed(number, forgiven)
+        self.stream_forgotten(known)
+
+    def _remember_closed(self, number: int, forgiven: bool) -> None:
         closed = self._closed
         closed[number] = forgiven
         if len(closed) > _CLOSED_KEPT:
             del closed[next(iter(closed))]
-        self.stream_forgotten(known)
 
     def never_opened(self, number: int) -> bool:
         """Whether nobody has opened this stream yet."""
@@ -345,7 +354,7 @@ class Connection(ABC, Generic[S]):
             self.forget(stream, forgiven=True)
             stream.take_reset(code)
         else:
-            self._closed[number] = True
+            self._remember_closed(number, True)
 
     def earn(self, units: int) -> None:
         """Real work was done."""
@@ -369,8 +378,11 @@ class Connection(ABC, Generic[S]):
         """Whether a header block, or a frame, has begun and not ended."""
         return bool(self._block_stream or self._tail)
 
-    def feed(self, data: bytes) -> None:
-        """Bytes from the peer, after its preface. Raises Fault."""
+    def feed(self, data: bytes) -> bool:
+        """Bytes from the peer, after its preface. Returns whether a frame came to its end. Raises Fault.
+
+        Windows that were opened are used once all is read, lest a body go out in as many frames as there were steps.
+        """
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -404,11 +416,15 @@ class Connection(ABC, Generic[S]):
                     _TAKE[kind](self, flags, number, data[start:end])
                 else:
                     self.spend(1)  # section 4.1: frames of unknown types are ignored
+            if self._room:
+                self._room = False
+                self.pump_waiting()
         except CompressionError as error:
             raise Fault(frames.COMPRESSION_ERROR, str(error)) from None
         finally:
             self._feeding = False
         self._tail = data[at:] if at < size else b""
+        return at > 0
 
     def _headers(self, flags: int, number: int, payload: bytes) -> None:
         if not number:
@@ -547,7 +563,7 @@ class Connection(ABC, Generic[S]):
                 stream.send_window += change
                 if stream.send_window > LARGEST_WINDOW:
                     raise Fault(frames.FLOW_CONTROL_ERROR, "window beyond 2^31-1")
-            self.pump_waiting()
+            self._room = True
         elif key == frames.SETTINGS_MAX_FRAME_SIZE:
             if not SMALLEST_MAX_FRAME <= value <= 2**24 - 1:
                 raise Fault(frames.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
@@ -593,7 +609,7 @@ class Connection(ABC, Generic[S]):
                 raise Fault(frames.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
             if self.send_window > LARGEST_WINDOW:
                 raise Fault(frames.FLOW_CONTROL_ERROR, "window beyond 2^31-1")
-            self.pump_waiting()
+            self._room = True
             return
         stream = self.streams.get(number)
         if stream is None:
@@ -605,9 +621,8 @@ class Connection(ABC, Generic[S]):
             self.refuse(number, frames.PROTOCOL_ERROR)
         elif stream.send_window > LARGEST_WINDOW:
             self.refuse(number, frames.FLOW_CONTROL_ERROR)
-        elif number in self.waiting and self.pump(stream):
-            self.waiting.pop(number, None)
-            stream.flowing()
+        elif number in self.waiting:
+            self._room = True
 
 
 _TAKE: Final = {

@@ -51,6 +51,7 @@ def server_context(settings: Settings, pairs: Sequence[KeyPair], protocols: Sequ
         warnings.simplefilter("ignore", DeprecationWarning)  # whoever sets TLS 1.0 in a file has been told by its name
         context.maximum_version = _VERSIONS[settings.max_tls_version]
         context.minimum_version = _VERSIONS[settings.min_tls_version]
+    context.num_tickets = 1  # as Go does: two cost every handshake, and serve only who opens two connections at once
     context.verify_mode = _MODES[settings.client_cert_validation]
     if context.verify_mode != ssl.CERT_NONE:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
