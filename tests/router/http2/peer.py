@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from hpack import Decoder, Encoder
 
@@ -395,3 +396,10 @@ def connect(port: int, *, tls: ssl.SSLContext | None = None, name: str = "app.te
     secured = tls.wrap_socket(sock, server_hostname=name)
     assert secured.selected_alpn_protocol() == "h2"
     return Peer(secured, **more)  # type: ignore[arg-type]
+
+
+def hang_up(peer: Peer) -> None:
+    """Close the connection without a word, whatever is still under way."""
+    with suppress(OSError):
+        peer.socket.shutdown(socket.SHUT_RDWR)
+    peer.socket.close()
