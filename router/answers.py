@@ -76,6 +76,21 @@ def unknown_route(host: bytes) -> Answer:
     return Answer(404, "unknown_route", f"Requested route ('{_shown(host)}') does not exist.", _NO_CACHE)
 
 
+def unknown_instance(host: bytes, guid: str, index: str, *, of_process: bool) -> Answer:
+    """The route is there, but no endpoint of it is the one that was asked for."""
+    kind = "process guid" if of_process else "guid"
+    text = f"Requested instance ('{index}') with {kind} ('{guid}') does not exist for route ('{_shown(host)}')"
+    return Answer(400, "unknown_route", text, _NO_CACHE)
+
+
+def invalid_app_instance() -> Answer:
+    return Answer(400, "invalid_cf_app_instance_header", "Invalid X-CF-App-Instance Header", _NO_CACHE)
+
+
+def invalid_process_instance() -> Answer:
+    return Answer(400, "invalid_cf_process_instance_header", "Invalid X-CF-Process-Instance Header", _NO_CACHE)
+
+
 def no_endpoints(host: bytes) -> Answer:
     return Answer(503, "no_endpoints", f"Requested route ('{_shown(host)}') has no available endpoints.", _SHORT_CACHE)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections.abc import Callable
 from email.utils import formatdate
 from math import inf
 from time import monotonic, time
@@ -100,6 +101,12 @@ class Edge:
         self.request_limits = self.rules.request_limits
         self.response_limits = self.rules.response_limits
         self.algorithm = settings.balancing_algorithm
+        self.near: str | None = None
+        """The availability zone whose endpoints come first, where one does."""
+        if settings.balancing_algorithm_az_preference == "locally-optimistic":
+            self.near = settings.zone
+        self.failed_tls_endpoint: Callable[[str, str], None] | None = None
+        """Told the route and the address of an endpoint with a tls_port that no connection can be opened to."""
         self.max_in_flight = settings.backends.max_conns
         self.max_attempts = settings.backends.max_attempts
         self.max_body = native.max_request_body_bytes
@@ -122,7 +129,7 @@ class Edge:
         self.read_header_timeout = settings.read_header_timeout
         self.backend_idle_timeout = native.backend_idle_timeout
         self.unsafe_reuse_seconds = native.unsafe_reuse_seconds
-        self.failed_endpoint_seconds = native.failed_endpoint_seconds
+        self.failed_endpoint_seconds = native.failed_endpoint_seconds or settings.droplet_stale_threshold / 4
         self.request_lines: dict[bytes, RequestLine] = {}
         self.request_plans: dict[bytes, RequestPlan] = {}
         """By the field block with its empty line: by all that follows the request line, where there is no body."""

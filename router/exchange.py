@@ -29,7 +29,9 @@ from router.dialing import Dial, DialFailure
 from router.forwarding import RequestPlan, ResponsePlan
 from router.http1.request import RequestLine
 from router.http2_backend import Awaited, BackendStream
-from router.pool import Endpoint
+from router.instances import Chosen
+from router.pool import Endpoint, Pool
+from router.sticky import Wish, route_start
 
 if TYPE_CHECKING:
     from router.edge import Edge
@@ -140,20 +142,35 @@ class Exchange:
         self.request_complete = complete
         edge = self.edge
         plan = self.plan
+        if plan.special:
+            refusal = self._refusal()
+            if refusal is not None:
+                self.refuse(refusal, complete)
+                return
         pool = plan.pool if plan.pool_version == edge.table.version else edge.find_pool(plan, self.line.path)
         if pool is None or not pool.endpoints:
             edge.metrics.rejected_requests += 1
             host = plan.host_field or b""
             self._answer(answers.unknown_route(host) if pool is None else answers.no_endpoints(host))
             return
+        if plan.chosen is not None:
+            assert isinstance(plan.chosen, Chosen)
+            narrowed = plan.chosen.among(pool)
+            if narrowed is None:
+                self.refuse(plan.chosen.unknown(plan.host_field or b""), complete)
+                return
+            pool = narrowed
         self._pool = pool
         if body:
             effort = self._effort = _Effort()
             effort.held.append(body)
             effort.held_bytes = len(body)
-        endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
+        if plan.wish is None and edge.near is None and pool.hashing is None:
+            endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
+        else:
+            endpoint = self._preferred(pool)
         if endpoint is None:
-            self._answer(answers.connection_limit(plan.host_field or b""))
+            self._answer(self._nobody_free(pool))
         elif endpoint.idle and not body and self.line.idempotent:  # as _attempt would, without its questions
             if edge.access_log is not None:
                 self.sent_at = monotonic()
@@ -163,6 +180,59 @@ class Exchange:
             backend.send_head(self, b"")
         else:
             self._attempt(endpoint, False)
+
+    def _refusal(self) -> Answer | None:
+        """Why a request is not to be routed at all."""
+        plan = self.plan
+        if isinstance(plan.chosen, Answer):
+            return plan.chosen
+        if plan.host_address and plan.host_address == self.client.ip and self.line.method != b"CONNECT":
+            return answers.empty_host()
+        return None
+
+    def _preferred(self, pool: Pool) -> Endpoint | None:
+        """Who is asked first, where something else than the algorithm may decide (gorouter reference 3.4, 3.9)."""
+        edge = self.edge
+        wish = self.plan.wish
+        if wish is not None:
+            endpoint = self._wanted(pool, wish)
+            if endpoint is not None or wish.must:
+                return endpoint
+        if pool.hashing is not None:
+            return self._hashed(pool, None)
+        if edge.near is not None:
+            return pool.pick_near(self.started, edge.algorithm, edge.max_in_flight, edge.near)
+        return pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
+
+    def _wanted(self, pool: Pool, wish: Wish) -> Endpoint | None:
+        """The instance of a sticky session, marked as failed or not, if it is there and has room."""
+        endpoint = pool.instance(wish.instance)
+        most = self.edge.max_in_flight
+        return endpoint if endpoint is not None and (not most or endpoint.in_flight < most) else None
+
+    def _hashed(self, pool: Pool, tried: list[Endpoint] | None) -> Endpoint | None:
+        edge = self.edge
+        key = self.plan.value(pool.hashing.header) if pool.hashing is not None else None
+        if key is None:
+            return pool.pick(monotonic(), edge.algorithm, edge.max_in_flight, tried)
+        return pool.pick_hashed(key, monotonic(), edge.max_in_flight, tried)
+
+    def _next(self, tried: list[Endpoint] | None) -> Endpoint | None:
+        """Who is to be asked after an attempt that failed: for a session that must not move, the same one."""
+        pool = self._pool
+        wish = self.plan.wish
+        if wish is not None and wish.must:
+            return self._wanted(pool, wish)
+        if pool.hashing is not None:
+            return self._hashed(pool, tried)
+        return pool.pick(monotonic(), self.edge.algorithm, self.edge.max_in_flight, tried)
+
+    def _nobody_free(self, pool: Pool) -> Answer:
+        most = self.edge.max_in_flight
+        if most and all(endpoint.in_flight >= most for endpoint in pool.endpoints):
+            return answers.connection_limit(self.plan.host_field or b"")
+        self.edge.metrics.bad_gateways += 1
+        return answers.endpoint_failure("No endpoints available")
 
     def request_body(self, data: bytes, complete: bool) -> None:
         """More of the body. Kept for another attempt while it is short; a connection being opened gets it later."""
@@ -294,14 +364,15 @@ class Exchange:
         effort.excused = effort.excused or reused
         effort.attempts += not reused
         if not reused:
-            if marks:
+            if marks and self.plan.chosen is None:
                 endpoint.failed_until = monotonic() + edge.failed_endpoint_seconds
+                if dialing and edge.failed_tls_endpoint is not None and endpoint.record.tls_port:
+                    edge.failed_tls_endpoint(self._pool.route, endpoint.address)
             if not again:
                 effort.tried = [*(effort.tried or ()), endpoint]
         repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
         if repeatable and effort.attempts < edge.max_attempts:
-            assert self._pool is not None
-            another = self._pool.pick(monotonic(), edge.algorithm, edge.max_in_flight, effort.tried)
+            another = self._next(effort.tried)
             if another is not None:
                 edge.metrics.retries += 1
                 self._attempt(another, True)
@@ -338,6 +409,8 @@ class Exchange:
         """The final response head with what came of the body; the backend connection has let go if ``complete``."""
         self.status = plan.status
         self.response_bytes = len(body)
+        if plan.session is not None or self.plan.wish is not None:
+            plan = self._with_session(plan)
         if complete:  # as _settle would
             edge = self.edge
             self.backend = None
@@ -349,6 +422,18 @@ class Exchange:
             if edge.access_log is not None:
                 edge.access_log.write(log_entry.of_exchange(self, took))
         self.client.send_response(self, plan, body, complete, now)
+
+    def _with_session(self, plan: ResponsePlan) -> ResponsePlan:
+        """The response with the cookie that names its instance, where its session wants one."""
+        assert self.endpoint is not None
+        wish = self.plan.wish
+        line = self.edge.rules.sticky.cookie(
+            plan.session,
+            wish.instance if wish is not None else None,
+            self.endpoint.record.private_instance_id,
+            route_start(self.line.target, self._pool.route.count("/")),
+        )
+        return plan.with_lines(line) if line else plan
 
     def more(self, data: bytes, complete: bool) -> None:
         """More of the response body."""
@@ -362,6 +447,8 @@ class Exchange:
         backend = self.backend
         assert isinstance(backend, BackendConnection)
         self.status = 101
+        if plan.session is not None or self.plan.wish is not None:
+            plan = self._with_session(plan)
         self.client.open_tunnel(self, plan.head + self.id_field, backend, first)
 
     def response_broken(self) -> None:

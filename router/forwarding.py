@@ -8,6 +8,7 @@ sockets, and any wire can make them.
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from router.http1.fields import Line, our_line
@@ -15,9 +16,12 @@ from router.http1.grammar import VOUCHED_FOR, Limits, list_members
 from router.http1.recode import FromChunks, Recoder, ToChunks
 from router.http1.request import RequestFields, parse_fields
 from router.http1.response import ResponseHead, parse_head
+from router.instances import Chosen, chosen
 from router.settings import Settings
+from router.sticky import Session, StickyRules, Wish
 
 if TYPE_CHECKING:
+    from router.answers import Answer
     from router.pool import Pool
 
 HOP_BY_HOP: Final = frozenset(
@@ -48,7 +52,14 @@ NEVER_DROPPED: Final = frozenset(
 """Fields that a client's Connection option cannot have removed; nor can it any that is vouched for."""
 
 _REPLACED: Final = frozenset(
-    (b"x-vcap-request-id", b"x-cf-applicationid", b"x-cf-instanceid", b"x-cf-instanceindex", b"http2-settings")
+    (
+        b"http2-settings",
+        b"x-cf-app-instance",
+        b"x-cf-applicationid",
+        b"x-cf-instanceid",
+        b"x-cf-instanceindex",
+        b"x-vcap-request-id",
+    )
 )
 """Fields of requests that are the router's to set."""
 
@@ -62,6 +73,8 @@ class RequestPlan:
     """All that a request's field block decides. ``fields`` are the lines a backend gets, each with its CRLF."""
 
     __slots__ = (
+        "app_instance",
+        "chosen",
         "chunked",
         "close",
         "common",
@@ -70,6 +83,7 @@ class RequestPlan:
         "forwarded_for",
         "forwarded_proto",
         "host",
+        "host_address",
         "host_field",
         "http2",
         "keep_alive",
@@ -77,11 +91,14 @@ class RequestPlan:
         "plain",
         "pool",
         "pool_version",
+        "process_instance",
         "referer",
         "repeatable",
+        "special",
         "trailers",
         "upgrade",
         "user_agent",
+        "wish",
     )
 
     def __init__(self, host_field: bytes | None) -> None:
@@ -111,11 +128,30 @@ class RequestPlan:
         """No body, a host, and the connection stays."""
         self.plain = False
         """Needs nothing but the connection's own forwarding lines and a start time: what nearly every request is."""
+        self.special = False
+        """Asks for something of the router before it is routed as others are: see ``Exchange.begin``."""
+        self.app_instance: bytes | None = None
+        """Value of X-CF-App-Instance, and of X-CF-Process-Instance below."""
+        self.process_instance: bytes | None = None
+        self.chosen: Chosen | Answer | None = None
+        """The instance that those two ask for, or the answer to what is malformed in them."""
+        self.host_address = b""
+        """Host, if it is an IP address."""
+        self.wish: Wish | None = None
+        """Of a sticky session."""
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
         self.pool: Pool | None = None
         """What the route table said of ``host`` at ``pool_version``, where the path does not matter."""
         self.pool_version = -1
+
+    def value(self, name: bytes) -> bytes | None:
+        """Of the first field with this name (lower case) that a backend gets; None if it gets none."""
+        for line in self.fields.splitlines():
+            field, _, value = line.partition(b":")
+            if field.lower() == name:
+                return value.strip(b" \t")
+        return None
 
 
 @lru_cache(1024)
@@ -123,6 +159,19 @@ def host_key(host: bytes) -> str:
     """Host without port, in lower case: what routes are matched with."""
     name = host if host[:1] == b"[" else host.partition(b":")[0]
     return name.decode("latin-1").lower()
+
+
+@lru_cache(1024)
+def host_address(host: str) -> bytes:
+    """``host`` without brackets if it is an IP address, empty otherwise."""
+    name = host.strip("[]")
+    if not name[-1:].isdigit() and ":" not in name:
+        return b""
+    try:
+        ip_address(name)
+    except ValueError:
+        return b""
+    return name.encode()
 
 
 def _upgrades(value: bytes) -> bytes:
@@ -141,12 +190,20 @@ def forwarded_from(ip: str, scheme: bytes) -> tuple[bytes, bytes]:
 class ForwardingRules:
     """The settings' say in it: makes plans from field blocks and response heads."""
 
-    __slots__ = ("_force_https", "_forwarded_host", "_sanitize_proto", "request_limits", "response_limits")
+    __slots__ = (
+        "_force_https",
+        "_forwarded_host",
+        "_sanitize_proto",
+        "request_limits",
+        "response_limits",
+        "sticky",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self._force_https = settings.force_forwarded_proto_https
         self._sanitize_proto = settings.sanitize_forwarded_proto
         self._forwarded_host = settings.millrace.forwarded_host
+        self.sticky = StickyRules(settings)
         self.request_limits = Limits(
             settings.max_request_header_bytes, settings.max_request_headers, settings.millrace.max_request_target_bytes
         )
@@ -195,6 +252,13 @@ class ForwardingRules:
             kept.append(b"X-Forwarded-Proto: %b\r\n" % plan.forwarded_proto)
         plan.fields = b"".join(kept)
         plan.common = bool(plan.host) and not (plan.close or plan.chunked or plan.content_length > 0)
+        plan.chosen = chosen(plan.app_instance, plan.process_instance)
+        cookies = [line.value for line in lines if line.name == b"cookie"]
+        if cookies:
+            authorization = next((line.value for line in lines if line.name == b"authorization"), b"")
+            plan.wish = self.sticky.wish(cookies, authorization)
+        plan.host_address = host_address(plan.host)
+        plan.special = bool(plan.chosen or plan.host_address)
         plan.plain = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
         return plan
 
@@ -211,6 +275,8 @@ class ForwardingRules:
             elif name == b"te":
                 plan.trailers = plan.trailers or b"trailers" in list_members(value)
             return False
+        if name == b"x-cf-app-instance":
+            plan.app_instance = value
         if name in _REPLACED:
             return False
         if name == b"x-forwarded-for":
@@ -224,6 +290,8 @@ class ForwardingRules:
             return self._forwarded_host == "pass"
         if name == b"x-request-start":
             plan.needs_start = False
+        elif name == b"x-cf-process-instance":
+            plan.process_instance = value
         elif name == b"referer":
             plan.referer = value
         elif name == b"user-agent":
@@ -234,7 +302,10 @@ class ForwardingRules:
 
     def response_plan(self, head: bytes) -> ResponsePlan:
         """From a whole response head. Raises BadMessage (502)."""
-        return ResponsePlan(parse_head(head, self.response_limits))
+        response = parse_head(head, self.response_limits)
+        plan = ResponsePlan(response)
+        plan.session = self.sticky.session(line for line in response.lines if line.special)
+        return plan
 
 
 class ResponsePlan:
@@ -251,6 +322,7 @@ class ResponsePlan:
         "http2",
         "plain",
         "reusable",
+        "session",
         "status",
     )
 
@@ -277,11 +349,22 @@ class ResponsePlan:
         """Without the empty line at the end."""
         self.http2 = b""
         """The same as an HTTP/2 header block, once it has been sent by HTTP/2."""
+        self.session: Session | None = None
+        """What the application says of a sticky session, or of what may become one."""
         self.has_date = b"date" in names
         self.has_request_id = b"x-vcap-request-id" in names
         delimited = self.bodiless or self.chunked or self.content_length >= 0
         self.plain = self.has_date and not self.has_request_id and delimited
         """Needs nothing but the request id: what nearly every response is."""
+
+    def with_lines(self, lines: bytes) -> ResponsePlan:
+        """The same response with more field lines, each with its CRLF: for what differs from request to request."""
+        other = ResponsePlan.__new__(ResponsePlan)
+        for name in ResponsePlan.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.head = self.head + lines
+        other.http2 = b""
+        return other
 
     def framed_for(self, minor: int, is_head: bool) -> tuple[bytes, Recoder | None, bool]:
         """For a client of HTTP/1.``minor``: the head, how the body is to be recoded (None: as it comes), and whether

@@ -7,10 +7,14 @@ returns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
 from random import getrandbits, random
 from typing import TYPE_CHECKING, Final
 
+from router.hashing import ALGORITHM as HASH
+from router.hashing import HashOptions, Ring
 from router.registry.records import EndpointRecord
 
 if TYPE_CHECKING:
@@ -79,15 +83,31 @@ class Endpoint:
 class Pool:
     """The endpoints of one route, in order of registration."""
 
-    __slots__ = ("_next", "algorithm", "emptied_at", "endpoints")
+    __slots__ = ("_derived", "_next", "algorithm", "emptied_at", "endpoints", "hashing", "route")
 
-    def __init__(self) -> None:
+    def __init__(self, route: str = "") -> None:
+        self.route = route
+        """The key of the route."""
         self.algorithm = ""
         """What the registration that said so last asked for; empty: the router's own setting holds."""
+        self.hashing: HashOptions | None = None
+        """Where the algorithm is ``hash``."""
         self.endpoints: tuple[Endpoint, ...] = _NONE
         self.emptied_at = 0.0
         """Monotonic seconds at which the last endpoint left, while there is none."""
         self._next = getrandbits(16)
+        self._derived: _Derived | None = None
+
+    def ask_for(self, options: Mapping[str, str]) -> None:
+        """Take over the balancing that a registration asks for; what is missing or unknown changes nothing."""
+        algorithm = options.get("loadbalancing") or options.get("lb_algo")
+        if algorithm in ALGORITHMS:
+            self.algorithm = algorithm
+            self.hashing = None
+        elif algorithm == HASH:
+            with suppress(ValueError):  # whoever reads the registration says so; the pool keeps what it had
+                self.hashing = HashOptions.read(options.get("hash_header", ""), options.get("hash_balance", ""))
+                self.algorithm = algorithm
 
     def pick(self, now: float, algorithm: str, max_in_flight: int, tried: list[Endpoint] | None) -> Endpoint | None:
         """The endpoint for the next attempt, or None if all are tried or at ``max_in_flight`` (0: no limit).
@@ -105,7 +125,7 @@ class Pool:
             chosen.failed_until <= now
             and tried is None
             and (not max_in_flight or chosen.in_flight < max_in_flight)
-            and (count == 1 or (self.algorithm or algorithm) == ROUND_ROBIN)
+            and (count == 1 or (self.algorithm or algorithm) != LEAST_CONNECTION)
         ):
             return chosen
         return self._search(position, now, algorithm, max_in_flight, tried)
@@ -115,15 +135,94 @@ class Pool:
     ) -> Endpoint | None:
         """As ``pick``, looking at all of them, from ``position`` on."""
         start = position % len(self.endpoints)
-        usable = [
-            endpoint
-            for endpoint in self.endpoints[start:] + self.endpoints[:start]
-            if (not max_in_flight or endpoint.in_flight < max_in_flight) and (tried is None or endpoint not in tried)
-        ]
-        sound = [endpoint for endpoint in usable if endpoint.failed_until <= now] or usable
+        usable = _usable(self.endpoints[start:] + self.endpoints[:start], max_in_flight, tried)
+        sound = _sound(usable, now) or usable
         if not sound:
             return None
         if (self.algorithm or algorithm) == LEAST_CONNECTION:
-            return min(sound, key=lambda endpoint: (endpoint.in_flight, random()))
+            return _least_busy(sound)
         self._next = position + (1 + self.endpoints.index(sound[0]) - start) % len(self.endpoints)
         return sound[0]
+
+    def pick_near(self, now: float, algorithm: str, max_in_flight: int, zone: str) -> Endpoint | None:
+        """As ``pick`` for a first attempt, among the endpoints of ``zone`` while one of them is sound and has room."""
+        near = _sound(_usable(self._now_derived().near(zone), max_in_flight, None), now)
+        if not near:
+            return self.pick(now, algorithm, max_in_flight, None)
+        if (self.algorithm or algorithm) == LEAST_CONNECTION:
+            return _least_busy(near)
+        self._next += 1
+        return near[self._next % len(near)]
+
+    def pick_hashed(self, key: bytes, now: float, max_in_flight: int, tried: list[Endpoint] | None) -> Endpoint | None:
+        """The endpoint that ``key`` prefers among those that ``pick`` would choose from, within the balance factor."""
+        endpoints = self.endpoints
+        usable = _usable(endpoints, max_in_flight, tried)
+        sound = _sound(usable, now) or usable
+        if not sound:
+            return None
+        balance = self.hashing.balance if self.hashing is not None else 0.0
+        most = balance * (1 + sum([endpoint.in_flight for endpoint in sound])) / len(sound) if balance else inf
+        first: Endpoint | None = None
+        for index in self._now_derived().ring().order(key):
+            endpoint = endpoints[index]
+            if endpoint in sound:
+                if endpoint.in_flight < most:
+                    return endpoint
+                first = first or endpoint
+        return first
+
+    def instance(self, name: str) -> Endpoint | None:
+        """The endpoint with this private_instance_id, or else with this address."""
+        return self._now_derived().instances.get(name)
+
+    def _now_derived(self) -> _Derived:
+        derived = self._derived
+        if derived is None or derived.endpoints is not self.endpoints:
+            derived = self._derived = _Derived(self.endpoints)
+        return derived
+
+
+class _Derived:
+    """What some requests ask of a pool, worked out once for as long as its endpoints stay the same."""
+
+    __slots__ = ("_near", "_ring", "_zone", "endpoints", "instances")
+
+    def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self.endpoints = endpoints
+        self.instances = {endpoint.address: endpoint for endpoint in endpoints}
+        for endpoint in endpoints:
+            name = endpoint.record.private_instance_id
+            if name:
+                self.instances[name] = endpoint
+        self._ring: Ring | None = None
+        self._zone: str | None = None
+        self._near: tuple[Endpoint, ...] = _NONE
+
+    def ring(self) -> Ring:
+        if self._ring is None:
+            self._ring = Ring([endpoint.address for endpoint in self.endpoints])
+        return self._ring
+
+    def near(self, zone: str) -> tuple[Endpoint, ...]:
+        """The endpoints of an availability zone; those that name none are in the zone without a name."""
+        if self._zone != zone:
+            self._zone = zone
+            self._near = tuple(e for e in self.endpoints if e.record.availability_zone == zone)
+        return self._near
+
+
+def _usable(endpoints: Sequence[Endpoint], max_in_flight: int, tried: list[Endpoint] | None) -> list[Endpoint]:
+    return [
+        endpoint
+        for endpoint in endpoints
+        if (not max_in_flight or endpoint.in_flight < max_in_flight) and (tried is None or endpoint not in tried)
+    ]
+
+
+def _sound(endpoints: list[Endpoint], now: float) -> list[Endpoint]:
+    return [endpoint for endpoint in endpoints if endpoint.failed_until <= now]
+
+
+def _least_busy(endpoints: list[Endpoint]) -> Endpoint:
+    return min(endpoints, key=lambda endpoint: (endpoint.in_flight, random()))

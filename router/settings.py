@@ -160,8 +160,8 @@ class Native:
     """How long an unused connection to a backend is kept."""
     unsafe_reuse_seconds: Seconds = 1.0
     """A request that must not be repeated is not sent on a connection that idled longer than this."""
-    failed_endpoint_seconds: Seconds = 30.0
-    """How long an endpoint that failed is passed over."""
+    failed_endpoint_seconds: Seconds = 0.0
+    """How long an endpoint that failed is passed over; 0s means a quarter of droplet_stale_threshold."""
     forwarded_host: Annotated[str, OneOf(("pass", "set", "remove"))] = "pass"
     """X-Forwarded-Host: ``pass`` as it came (as Gorouter does), ``set`` to the request's host, ``remove``."""
     connect: bool = True
@@ -225,6 +225,22 @@ class Settings:
     """HTTP/2 with clients that speak TLS, and with endpoints registered with protocol http2 and a tls_port."""
     balancing_algorithm: Annotated[str, OneOf(("round-robin", "least-connection"))] = "round-robin"
     """``round-robin`` or ``least-connection``, where a route does not say."""
+    balancing_algorithm_az_preference: Annotated[str, OneOf(("none", "locally-optimistic"))] = "none"
+    """``locally-optimistic``: endpoints of this router's zone are asked first."""
+    zone: str = ""
+    """The availability zone that this router is in."""
+    sticky_session_cookie_names: tuple[str, ...] = ("JSESSIONID",)
+    """Cookies of applications that begin a sticky session."""
+    sticky_sessions_for_auth_negotiate: bool = False
+    """Keep the steps of a Negotiate authentication (Kerberos, NTLM) on one instance."""
+    secure_cookies: bool = False
+    """Mark the router's own cookie as Secure, whatever the application's says."""
+    droplet_stale_threshold: PositiveSeconds = 120.0
+    """How long an endpoint stays that its registrar does not announce again."""
+    isolation_segments: tuple[str, ...] = ()
+    """The isolation segments that routing_table_sharding_mode speaks of."""
+    routing_table_sharding_mode: Annotated[str, OneOf(("all", "segments", "shared-and-segments"))] = "all"
+    """Endpoints taken in: all, those of isolation_segments, or these and those without a segment."""
     enable_proxy: bool = False
     """PROXY headers, version 1 or 2, on every traffic port, TCP ports too, from the peers in millrace.proxy_trusted."""
     force_forwarded_proto_https: bool = False

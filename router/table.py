@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 
-from router.pool import ALGORITHMS, Endpoint, Pool
+from router.pool import Endpoint, Pool
 from router.registry.records import EndpointRecord, tcp_route
 
 
@@ -24,6 +24,7 @@ class RouteTable:
         "_emptied",
         "_endpoints",
         "_pools",
+        "_segments",
         "_superseded",
         "_wildcard_paths",
         "_wildcards",
@@ -31,11 +32,13 @@ class RouteTable:
         "version",
     )
 
-    def __init__(self, empty_pool_timeout: float = 0.0) -> None:
+    def __init__(self, empty_pool_timeout: float = 0.0, segments: frozenset[str] | None = None) -> None:
+        """``segments``: the isolation segments whose endpoints are taken in; None: all."""
         self.empty_pool_timeout = empty_pool_timeout
         """Seconds for which a route that lost its last endpoint is still known."""
         self.version = 0
         """Changes whenever ``lookup`` may answer otherwise than before; endpoints alone do not change it."""
+        self._segments = segments
         self._pools: dict[str, Pool] = {}
         self._endpoints: dict[str, Endpoint] = {}
         """By address; where records differ, the one registered last."""
@@ -134,16 +137,17 @@ class RouteTable:
     def upsert(self, route: str, record: EndpointRecord) -> None:
         """Add an endpoint to a route, or replace the one with the same address. Doing it twice changes nothing."""
         address = record.address
+        if self._segments is not None and record.isolation_segment not in self._segments:
+            self.remove(route, address)
+            return
         packed = record.packed or record.to_json()
         pool = self._pools.get(route)
         if pool is None:
-            pool = self._pools[route] = Pool()
+            pool = self._pools[route] = Pool(route)
             if "/" in route or route[0] == "*":
                 self._count_route(route, 1)
         if record.options:
-            algorithm = record.options.get("loadbalancing")
-            if algorithm in ALGORITHMS:
-                pool.algorithm = algorithm
+            pool.ask_for(record.options)
         endpoints = pool.endpoints
         if not endpoints:
             self.version += 1

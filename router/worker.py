@@ -36,6 +36,7 @@ from router.metrics_page import counted
 from router.registry.follower import Follower
 from router.routes_page import fragments
 from router.settings import Settings, from_plain
+from router.sharding import accepted_segments
 from router.table import RouteTable
 
 SNAPSHOT: Final = "routes.snapshot"
@@ -61,7 +62,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._channel = channel
         self._listening = listening
-        self._table = RouteTable(settings.empty_pool_timeout)
+        self._table = RouteTable(settings.empty_pool_timeout, accepted_segments(settings))
         self._metrics = Metrics()
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
