@@ -104,7 +104,7 @@ class BackendConnection(asyncio.Protocol):
                         plan.fields,
                         exchange.client.forward_fields,
                         edge.start_field if now < edge.start_field_until else edge.renew_start_field(now),
-                        exchange.id_field,
+                        exchange.own_lines,
                         endpoint.fields or endpoint.identity(),
                         edge.backend_head_end,
                         body,
@@ -430,7 +430,7 @@ def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
         parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
     if plan.needs_start:
         parts.append(edge.renew_start_field(exchange.started))
-    parts += (exchange.id_field, endpoint.fields or endpoint.identity())
+    parts += (exchange.own_lines, endpoint.fields or endpoint.identity())
     return b"".join(parts)
 
 

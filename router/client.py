@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from router import answers, log_entry
 from router.answers import Answer, malformed
-from router.exchange import Exchange
 from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
 from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
@@ -32,6 +31,7 @@ from router.tunnel import WRITE_AT_ONCE, Tunnel, TunnelEnd, reset
 if TYPE_CHECKING:
     from router.backend import BackendConnection
     from router.edge import Edge, Minded
+    from router.exchange import Exchange
 
 NEW, READY, BUSY, TUNNEL, LINGER = range(5)
 
@@ -137,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
                     self._keep = True
                     self._minor = 1
                     self._state = BUSY
-                    exchange = self._exchange = Exchange(edge, self, line, plan)
+                    exchange = self._exchange = edge.exchange(edge, self, line, plan)
                     exchange.begin(b"", True)
                     return
             self._requests(data)
@@ -215,7 +215,7 @@ class ClientConnection(asyncio.Protocol):
                     body, complete = b"", True
                     self._tail = data[end + 4 :]
                     self._received = 0
-                exchange = self._exchange = Exchange(edge, self, line, plan)
+                exchange = self._exchange = edge.exchange(edge, self, line, plan)
                 exchange.request_bytes = self._received
                 self._state = BUSY
                 if line.form == ASTERISK:

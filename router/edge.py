@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from router.access_log import AccessLog
 from router.client import ClientConnection
 from router.dialing import Dial
+from router.exchange import Exchange
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
 from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine, parse_line
@@ -28,10 +29,10 @@ from router.metrics import Metrics
 from router.settings import Settings
 from router.table import RouteTable
 from router.tls.backend_tls import BackendTls
+from router.traced import TracedExchange
 from router.tunnel import STOPPED, Tunnel
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
     from router.pool import Endpoint, Pool
 
 SHARDS: Final = 8
@@ -98,6 +99,8 @@ class Edge:
         self.loop = loop
         self.draining = False
         self.rules = ForwardingRules(settings)
+        self.tracing = self.rules.tracing
+        self.exchange = Exchange if self.tracing is None else TracedExchange
         self.request_limits = self.rules.request_limits
         self.response_limits = self.rules.response_limits
         self.algorithm = settings.balancing_algorithm
@@ -136,7 +139,7 @@ class Edge:
         self.response_plans: dict[bytes, ResponsePlan] = {}
         self._seen_once: set[int] = set()
         self.id_fields: list[bytes] = []
-        """X-Vcap-Request-Id lines that no request has yet."""
+        """X-Vcap-Request-Id lines that no request has yet, with the trace headers where those are switched on."""
         self.start_field = b""
         """X-Request-Start line, right until the monotonic second ``start_field_until``."""
         self.start_field_until = 0.0
@@ -324,6 +327,9 @@ class Edge:
 
     def more_ids(self) -> bytes:
         """Make the next batch of request id lines and return one of them."""
+        if self.tracing is not None:
+            self.id_fields += self.tracing.more()
+            return self.id_fields.pop()
         lead = b"X-Vcap-Request-Id: %b%010x" % (self._id_prefix, self._id_batches)
         self._id_batches += 1
         self.id_fields += [lead + end for end in _ID_ENDS]

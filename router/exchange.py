@@ -32,6 +32,7 @@ from router.http2_backend import Awaited, BackendStream
 from router.instances import Chosen
 from router.pool import Endpoint, Pool
 from router.sticky import Wish, route_start
+from router.tracing import Ids, sent_ids
 
 if TYPE_CHECKING:
     from router.edge import Edge
@@ -90,6 +91,9 @@ class _Effort:
 
 
 class Exchange:
+    own_lines: bytes
+    """What a backend gets of this request alone: its request id, and trace headers where they are switched on."""
+
     __slots__ = (
         "_effort",
         "_pool",
@@ -134,6 +138,16 @@ class Exchange:
     @property
     def request_id(self) -> bytes:
         return self.id_field[19:-2]
+
+    @property
+    def trace_ids(self) -> Ids:
+        """What log lines about this request name."""
+        return sent_ids(self.plan.trace, self.own_lines)
+
+    @property
+    def trace_values(self) -> tuple[bytes, ...]:
+        """Of the trace headers that were sent, in the order of `Tracing.names`; nothing where they are switched off."""
+        return ()
 
     # The request ------------------------------------------------------------------------------------------------
 
@@ -491,3 +505,7 @@ class Exchange:
         self.response_bytes = from_backend
         self.error = outcome
         self._settle(monotonic())
+
+
+Exchange.own_lines = Exchange.__dict__["id_field"]
+"""The same slot under another name. `router.traced.TracedExchange` has one of its own."""

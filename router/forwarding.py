@@ -19,6 +19,7 @@ from router.http1.response import ResponseHead, parse_head
 from router.instances import Chosen, chosen
 from router.settings import Settings
 from router.sticky import Session, StickyRules, Wish
+from router.tracing import Continued, Tracing
 
 if TYPE_CHECKING:
     from router.answers import Answer
@@ -95,6 +96,7 @@ class RequestPlan:
         "referer",
         "repeatable",
         "special",
+        "trace",
         "trailers",
         "upgrade",
         "user_agent",
@@ -139,6 +141,8 @@ class RequestPlan:
         """Host, if it is an IP address."""
         self.wish: Wish | None = None
         """Of a sticky session."""
+        self.trace: Continued | None = None
+        """What trace headers of the client's ask for."""
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
         self.pool: Pool | None = None
@@ -197,6 +201,7 @@ class ForwardingRules:
         "request_limits",
         "response_limits",
         "sticky",
+        "tracing",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -204,6 +209,7 @@ class ForwardingRules:
         self._sanitize_proto = settings.sanitize_forwarded_proto
         self._forwarded_host = settings.millrace.forwarded_host
         self.sticky = StickyRules(settings)
+        self.tracing = Tracing.from_settings(settings)
         self.request_limits = Limits(
             settings.max_request_header_bytes, settings.max_request_headers, settings.millrace.max_request_target_bytes
         )
@@ -241,6 +247,8 @@ class ForwardingRules:
             plan.keep_alive = b"keep-alive" in options
             dropped = {n for n in options if n not in NEVER_DROPPED and not n.startswith(VOUCHED_FOR)}
             lines = [line for line in lines if line.name not in dropped or line.name in HOP_BY_HOP]
+        if self.tracing is not None:
+            lines, plan.trace = self.tracing.take(lines)
         kept = [line.raw for line in lines if not line.special or self._keep(plan, fields, line)]
         if plan.trailers:
             kept.append(b"TE: trailers\r\n")

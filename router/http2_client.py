@@ -23,7 +23,6 @@ from wsproto.utilities import generate_accept_token, generate_nonce
 
 from router import answers, log_entry
 from router.answers import Answer, malformed
-from router.exchange import Exchange
 from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
 from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from router.backend import BackendConnection
     from router.edge import Edge, Minded
+    from router.exchange import Exchange
 
 REMEMBERED: Final = 64
 """How many header blocks are remembered per connection; then the memory starts anew."""
@@ -338,7 +338,7 @@ class ClientStream(Stream):
         connection = self.connection
         edge = connection.edge
         ended = self.remote_ended
-        exchange = self._exchange = Exchange(edge, self, line, plan)
+        exchange = self._exchange = edge.exchange(edge, self, line, plan)
         if len(connection.streams) == 1:
             connection.deadline = min(exchange.started + TICK, connection._partial)
         if not ended:

@@ -93,6 +93,24 @@ class Logging:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Trace headers: a request goes on in its client's trace, or begins one."""
+
+    enable_zipkin: bool = False
+    """B3: the b3 header and the X-B3 ones."""
+    enable_w3c: bool = False
+    """W3C trace context: traceparent and tracestate."""
+    w3c_tenant_id: Annotated[
+        str,
+        Matching(
+            r"(?:[a-z0-9][a-z0-9_*/-]{0,240})?",
+            "a tenant of W3C trace context: at most 241 lower-case letters, digits, _ - * /, first a letter or digit",
+        ),
+    ] = ""
+    """Our entry in tracestate is then called <tenant>@gorouter."""
+
+
+@dataclass(frozen=True, slots=True)
 class Backends:
     """What one request may ask of the endpoints of its route."""
 
@@ -196,6 +214,7 @@ class Settings:
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
     logging: Logging = field(default_factory=Logging)
     backends: Backends = field(default_factory=Backends)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
     millrace: Native = field(default_factory=Native)
     disable_http: bool = False
     """Do not open the traffic port, only ssl_port."""

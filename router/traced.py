@@ -1,0 +1,34 @@
+"""Exchanges while trace headers are switched on; without them nothing of this is paid for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.exchange import ClientSide, Exchange
+from router.forwarding import RequestPlan
+from router.http1.request import RequestLine
+from router.tracing import ID_LINE
+
+if TYPE_CHECKING:
+    from router.edge import Edge
+
+
+class TracedExchange(Exchange):
+    """What the edge has ready for each request is then a whole block of `router.tracing`."""
+
+    __slots__ = ("own_lines",)
+
+    def __init__(self, edge: Edge, client: ClientSide, line: RequestLine, plan: RequestPlan) -> None:
+        Exchange.__init__(self, edge, client, line, plan)
+        block = self.id_field
+        if plan.trace is None:
+            self.own_lines = block
+            self.id_field = block[:ID_LINE]
+        else:
+            self.id_field, self.own_lines = plan.trace.lines(block)
+
+    @property
+    def trace_values(self) -> tuple[bytes, ...]:
+        tracing = self.edge.tracing
+        assert tracing is not None
+        return tracing.values(self.plan.trace, self.own_lines)
