@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from router.access_log import CannotLog
 from router.config import ConfigError, load
 from router.config_page import page
 from router.listening import CannotListen
+from router.log_file import CannotLog
 from router.settings import Settings
 from router.supervisor import run
 

@@ -4,17 +4,19 @@
 
 Figures and names belong in ``data`` (`logger.info("worker-died", extra={"data": {...}})`), so that a message is always
 the same few words and can be searched for; events that Gorouter logs too keep Gorouter's words. Nothing on the hot
-path logs here: the access log is `router.access_log`.
+path logs here: the access log is `router.access_log`. Nobody waits for standard output: lines that it does not take are
+dropped, and how many is said (``log-lines-dropped``) once it takes some again.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import Any, Final
 
 import orjson
+
+from router.log_file import STDOUT, LogFile
 
 _NUMBERS: Final = {logging.DEBUG: 0, logging.INFO: 1, logging.WARNING: 2, logging.ERROR: 3, logging.CRITICAL: 3}
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -43,8 +45,47 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def to_stdout(level: str, **always: Any) -> None:
+class StandardOutput(logging.Handler):
+    """Writes by a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queue = LogFile(STDOUT, prompt=True)
+        self._queue.start()
+        self._told = 0
+
+    @property
+    def dropped(self) -> int:
+        """Lines given up so far."""
+        return self._queue.dropped
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called with the handler's lock held, and so by one thread at a time."""
+        try:
+            line = self.format(record).encode() + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        if self._queue.offer(line) and self._queue.dropped > self._told:
+            self._tell()
+
+    def _tell(self) -> None:
+        dropped = self._queue.dropped
+        more = {"data": {"dropped": dropped - self._told}}
+        record = logging.LogRecord("router.logs", logging.WARNING, "", 0, "log-lines-dropped", None, None)
+        record.__dict__.update(more)
+        if self._queue.offer(self.format(record).encode() + b"\n"):
+            self._told = dropped
+
+    def close(self) -> None:
+        """Also called at the end of the process: what was said last is written, if somebody takes it."""
+        self._queue.close()
+        super().close()
+
+
+def to_stdout(level: str, **always: Any) -> StandardOutput:
     """Send every logger of this process to standard output from ``level`` (debug, info, warn, error) on."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = StandardOutput()
     handler.setFormatter(JsonLines(always))
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    return handler

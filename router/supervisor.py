@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import uvloop
 
-from router import access_log, logs, metrics_page
+from router import log_file, logs, metrics_page
 from router.config import ConfigError, load
 from router.listening import CannotListen, open_all, raise_file_limit, tcp_ports
 from router.proxy_layer import networks
@@ -75,7 +75,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
-        """Serve until a signal says otherwise; returns the exit code. Raises CannotListen, access_log.CannotLog."""
+        """Serve until a signal says otherwise; returns the exit code. Raises CannotListen, log_file.CannotLog."""
         settings, native = self._settings, self._settings.millrace
         raise_file_limit()
         _check_folder_and_log(settings)
@@ -211,7 +211,7 @@ class Supervisor:
             _check_folder_and_log(settings)
             fixed = _with_what_a_roll_cannot_change(settings, self._settings)
             check(fixed)
-        except (ConfigError, access_log.CannotLog) as error:
+        except (ConfigError, log_file.CannotLog) as error:
             _log.error("config-not-reloaded", extra={"data": {"problems": str(error).splitlines()}})
             return None
         if fixed != settings:
@@ -305,7 +305,7 @@ def _check_folder_and_log(settings: Settings) -> None:
         problem = f"millrace.data {settings.millrace.data}: cannot make this folder: {error.strerror}"
         raise ConfigError([problem]) from None
     if settings.access_log.file:
-        os.close(access_log.open_for_lines(settings.access_log.file))
+        os.close(log_file.open_for_lines(settings.access_log.file))
 
 
 def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
@@ -329,7 +329,7 @@ def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
 def run(settings: Settings, config: Path | None = None) -> int:
     """Run a router in this process and its children; returns the exit code.
 
-    ``config`` is what SIGHUP reads again. Raises ConfigError, CannotListen, access_log.CannotLog: nothing was started.
+    ``config`` is what SIGHUP reads again. Raises ConfigError, CannotListen, log_file.CannotLog: nothing was started.
     """
     check(settings)
     logs.to_stdout(settings.logging.level)

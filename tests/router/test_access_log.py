@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import access_log
-from router.access_log import AccessLog, CannotLog, Entry, open_for_lines, quoted, quoted_line
+from router import line_queue
+from router.access_log import AccessLog, Entry, quoted, quoted_line
+from router.log_file import CannotLog, open_for_lines
 from router.settings import AccessLogSettings, Logging, Settings
 
 ENTRY = Entry(
@@ -200,15 +201,50 @@ class TestTheFile:
             log.write(ENTRY)
             until(lambda: (tmp_path / "access.log").read_text() == LINE)
 
-    def test_a_rotated_file_is_left_by_whoever_opens_anew(self, tmp_path: Path) -> None:
+    def test_one_that_was_moved_away_is_opened_anew(self, tmp_path: Path) -> None:
         file, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
-        with open_log(file) as old:
+        with open_log(file) as log:
+            log.write(ENTRY)
+            until(lambda: file.read_text() == LINE)
             file.rename(rotated)
-            with open_log(file) as new:
-                old.write(ENTRY)
-                new.write(ENTRY._replace(host=b"new"))
+            log.write(ENTRY._replace(host=b"new"))
+            until(file.exists)
+            until(lambda: file.read_text().startswith("new - ["))
         assert rotated.read_text() == LINE
-        assert file.read_text().startswith("new - [")
+
+    def test_so_is_one_that_another_took_the_name_of(self, tmp_path: Path) -> None:
+        file = tmp_path / "access.log"
+        with open_log(file) as log:
+            file.rename(tmp_path / "access.log.1")
+            file.write_text("from logrotate\n")
+            log.write(ENTRY)
+            until(lambda: file.read_text() == "from logrotate\n" + LINE)
+
+    def test_one_that_was_copied_and_truncated_is_written_from_its_beginning(self, tmp_path: Path) -> None:
+        file = tmp_path / "access.log"
+        with open_log(file) as log:
+            log.write(ENTRY)
+            until(lambda: file.read_text() == LINE)
+            os.truncate(file, 0)
+            log.write(ENTRY)
+            until(lambda: file.read_text() == LINE)
+
+    def test_one_whose_name_cannot_be_opened_any_more_is_written_on(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder, moved = tmp_path / "logs", tmp_path / "moved"
+        folder.mkdir()
+        with caplog.at_level(logging.WARNING), open_log(folder / "access.log") as log:
+            folder.rename(moved)
+            for times in (1, 2):
+                log.write(ENTRY)
+                until(lambda times=times: (moved / "access.log").read_text() == times * LINE)  # type: ignore[misc]
+            assert log.dropped == 0
+            folder.mkdir()
+            log.write(ENTRY)
+            until(lambda: (folder / "access.log").exists() and (folder / "access.log").read_text() == LINE)
+        [complaint] = [record for record in caplog.records if record.message == "access-log-not-reopened"]
+        assert "No such file or directory" in complaint.__dict__["data"]["reason"]
 
     def test_all_lines_of_a_burst_arrive_in_order(self, tmp_path: Path) -> None:
         with open_log(tmp_path / "access.log") as log:
@@ -244,8 +280,8 @@ class TestABadDisk:
     def test_a_reader_that_reads_nothing_costs_lines_and_never_time(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(access_log, "MAX_PENDING_BYTES", 200_000)
-        monkeypatch.setattr(access_log, "CLOSE_GRACE", 0.05)
+        monkeypatch.setattr(line_queue, "MAX_PENDING_BYTES", 200_000)
+        monkeypatch.setattr(line_queue, "CLOSE_GRACE", 0.05)
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,0 +1,76 @@
+"""The router's own log: JSON lines, and a standard output that nobody waits for."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import subprocess
+import sys
+from typing import Any
+
+
+def run(program: str) -> list[dict[str, Any]]:
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
+def test_a_line_is_one_json_object_in_gorouters_shape() -> None:
+    [line] = run(
+        "import logging; from router import logs; logs.to_stdout('info', worker=3)\n"
+        "logging.getLogger('router.proxy').debug('not-said')\n"
+        "logging.getLogger('router.proxy').warning('said', extra={'data': {'n': 1}})"
+    )
+    assert line["log_level"] == 2
+    assert line["message"] == "said"
+    assert line["source"] == "millrace.proxy"
+    assert line["data"] == {"worker": 3, "n": 1}
+
+
+def test_what_was_said_last_is_written_before_the_end() -> None:
+    lines = run(
+        "import logging; from router import logs; logs.to_stdout('info')\n"
+        "for n in range(2000): logging.getLogger('router.x').info('said', extra={'data': {'n': n}})"
+    )
+    assert [line["data"]["n"] for line in lines] == list(range(2000))
+
+
+def numbers(said: bytes) -> int:
+    return said.count(b'"n":')
+
+
+def dropped(said: bytes) -> int:
+    """How many the log says were not written."""
+    return sum(map(int, re.findall(rb'"message":"log-lines-dropped".*"dropped":(\d+)', said)))
+
+
+def test_a_standard_output_that_takes_nothing_costs_lines_and_never_time() -> None:
+    program = (
+        "import logging, sys; from router import line_queue, logs; line_queue.MAX_PENDING_BYTES = 100_000\n"
+        "logs.to_stdout('info'); log = logging.getLogger('router.x')\n"
+        "for n in range(5000): log.info('said', extra={'data': {'n': n}})\n"
+        "print('went on', file=sys.stderr, flush=True); sys.stdin.readline(); log.info('again'); sys.stdin.readline()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stderr.readline() == b"went on\n"
+        said = b""
+        while select.select([child.stdout], [], [], 0.5)[0]:
+            said += child.stdout.read(1 << 16)
+        child.stdin.write(b"\n")
+        while b'"again"' not in said or not said.endswith(b"\n") or dropped(said) + numbers(said) < 5000:
+            said += child.stdout.read(1 << 16)
+        child.stdin.write(b"\n")
+    written = [line["data"]["n"] for line in map(json.loads, said.splitlines()) if line["message"] == "said"]
+    assert 500 < len(written) < 4000
+    assert written == sorted(set(written)), "whole lines, in their order"
+    assert dropped(said) == 5000 - len(written)
