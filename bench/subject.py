@@ -59,7 +59,7 @@ def start_router(site: Site, redis_url: str, stack: ExitStack) -> Program:
     config = site.folder / "millrace.yml"
     status_port = free_port()
     native = {"address": "127.0.0.1", "workers": 1, "redis": redis_url, "data": str(site.folder / "data")}
-    status = {"host": "127.0.0.1", "port": status_port}
+    status = {"host": "127.0.0.1", "port": status_port, "routes": {"port": status_port}}
     settings: dict[str, Any] = {
         "port": site.port,
         "status": status,

@@ -83,7 +83,7 @@ class Plan:
             "enable_ssl": True,
             "ssl_port": self.tls_port,
             "tls_pem": [{"cert_file": str(identity.chain), "key_file": str(identity.key)}],
-            "status": {"host": LOOPBACK, "port": self.status_port},
+            "status": {"host": LOOPBACK, "port": self.status_port, "routes": {"port": self.status_port}},
             "drain_timeout": f"{DRAIN_SECONDS}s",
             "millrace": {"address": LOOPBACK, "redis": redis, "data": str(self.data), "workers": self.workers},
         }

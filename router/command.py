@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from router.config import ConfigError, load
+from router.config import ConfigError, load_noting
 from router.config_page import page
 from router.listening import CannotListen
 from router.log_file import CannotLog
 from router.settings import Settings
+from router.settings_rules import completed
 from router.supervisor import run
 
 
@@ -29,11 +30,14 @@ def router(config: Path | None, check: bool) -> None:
     Signals: SIGHUP reads the file again and rolls the workers, SIGUSR1 drains and exits, SIGTERM stops at once.
     """
     try:
-        settings = load(config) if config else Settings()
+        given, ignored = load_noting(config) if config else (Settings(), [])
+        settings = completed(given)
         if check:
+            for key in ignored:
+                click.echo(f"{config}: ignored: {key}", err=True)
             click.echo(page(settings), nl=False)
             return
-        sys.exit(run(settings, config))
+        sys.exit(run(settings, config, ignored))
     except (ConfigError, CannotListen, CannotLog) as error:
         click.echo(str(error), err=True)
         sys.exit(1)

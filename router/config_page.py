@@ -18,10 +18,11 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import yaml
 
-from router import settings as described
+from router import setting_sections
+from router import settings as settings_module
 from router.config import describe, duration_text, size_text
 from router.registry.connect import redacted
-from router.settings import Duration, Secret, Settings, Size
+from router.settings import Duration, Secret, Settings, Size, key_of
 
 HIDDEN: Final = "(not shown)"
 """Stands for a secret that is set."""
@@ -41,15 +42,15 @@ def _section(section: Any, depth: int) -> list[str]:
     for field in dataclasses.fields(kind):
         value, hint = getattr(section, field.name), hints[field.name]
         if dataclasses.is_dataclass(hint):
-            lines += ["", f"{indent}# {hint.__doc__}", f"{indent}{field.name}:", *_section(value, depth + 1), ""]
+            lines += ["", f"{indent}# {hint.__doc__}", f"{indent}{key_of(field)}:", *_section(value, depth + 1), ""]
         elif get_origin(hint) is tuple:
             (kind_of_item, _) = get_args(hint)
             lines += [f"{indent}# {_comment(texts[field.name])} ({_describe_list(kind_of_item)})"]
-            lines += [f"{indent}{field.name}:" + ("" if value else " []"), *_items(value, kind_of_item, depth + 1)]
+            lines += [f"{indent}{key_of(field)}:" + ("" if value else " []"), *_items(value, kind_of_item, depth + 1)]
         else:
             base, rule = get_args(hint) or (hint, None)
             lines += [f"{indent}# {_comment(texts[field.name])} ({describe(base, rule)})"]
-            lines += [f"{indent}{field.name}: {_value(value, rule)}"]
+            lines += [f"{indent}{key_of(field)}: {_value(value, rule)}"]
     return lines
 
 
@@ -59,7 +60,7 @@ def _comment(text: str) -> str:
 
 def _describe_list(kind: Any) -> str:
     if dataclasses.is_dataclass(kind):
-        return "a list, each item with " + ", ".join(field.name for field in dataclasses.fields(kind))
+        return "a list, each item with " + ", ".join(map(key_of, dataclasses.fields(kind)))
     return "a list of " + describe(*(get_args(kind) or (kind, None)))
 
 
@@ -85,9 +86,9 @@ def _value(value: Any, rule: Any) -> str:
 
 @cache
 def _texts(name: str) -> dict[str, str]:
-    """The string that follows each field of the dataclass ``name`` in the source of `router.settings`."""
-    module = ast.parse(inspect.getsource(described))
-    body = next(n.body for n in module.body if isinstance(n, ast.ClassDef) and n.name == name)
+    """The string that follows each field of the dataclass ``name`` in its source."""
+    trees = (ast.parse(inspect.getsource(module)) for module in (settings_module, setting_sections))
+    body = next(n.body for tree in trees for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
     texts: dict[str, str] = {}
     for before, after in itertools.pairwise(body):
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(after, ast.Expr):

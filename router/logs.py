@@ -19,7 +19,14 @@ import orjson
 from router.log_file import STDOUT, LogFile
 
 _NUMBERS: Final = {logging.DEBUG: 0, logging.INFO: 1, logging.WARNING: 2, logging.ERROR: 3, logging.CRITICAL: 3}
-LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    **dict.fromkeys(("error", "dpanic", "panic", "fatal"), logging.ERROR),
+}
+"""By the names of the setting logging.level, in lower case."""
 
 
 class JsonLines(logging.Formatter):
@@ -87,5 +94,5 @@ def to_stdout(level: str, **always: Any) -> StandardOutput:
     """Send every logger of this process to standard output from ``level`` (debug, info, warn, error) on."""
     handler = StandardOutput()
     handler.setFormatter(JsonLines(always))
-    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    logging.basicConfig(level=LEVELS[level.lower()], handlers=[handler], force=True)
     return handler

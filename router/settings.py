@@ -1,141 +1,60 @@
 """Every setting of the router, with its default and what it may be. Keys that Gorouter has keep Gorouter's names.
 
-This is the one place that describes a setting: its type says what a configuration file may hold (`router.config` reads
-these types and knows no key by name), and the text below it is what `millrace router --check` prints. In the program
-durations are seconds and sizes bytes. A setting of 0 means "no limit" only where it says so.
+A setting's type says what a configuration file may hold (`router.config` reads these types and knows no key by name),
+and the text below it is what `millrace router --check` prints. In the program durations are seconds and sizes bytes. A
+setting of 0 means "no limit" only where it says so. What one setting means for another is `router.settings_rules`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from typing import Annotated, Any, get_args, get_type_hints
 
+from router.setting_kinds import (
+    Bytes,
+    Count,
+    Duration,
+    HeadBytes,
+    HeadBytesOrZero,
+    Matching,
+    Number,
+    OneOf,
+    Port,
+    PositiveCount,
+    PositiveSeconds,
+    Seconds,
+    Secret,
+    SecretText,
+    Size,
+    Unsaid,
+    Whole,
+)
+from router.setting_sections import (
+    AccessLogSettings,
+    Backends,
+    DistinguishedName,
+    HeaderToAdd,
+    HeaderToRemove,
+    HttpRewrite,
+    LogFormat,
+    Logging,
+    MetadataRule,
+    Meters,
+    Nats,
+    NatsHost,
+    OAuth,
+    Prometheus,
+    RewriteResponses,
+    RouteServices,
+    RoutingApi,
+    Status,
+    StatusRoutes,
+    StatusTls,
+    TlsPem,
+    TracingSettings,
+)
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole number within bounds, both included."""
-
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A number of bytes: in the file a whole number, or one with KiB, MiB or GiB."""
-
-    low: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """Seconds: in the file a Go duration such as ``500ms``, ``30s`` or ``1m30s``."""
-
-    zero: bool = True
-    """Whether 0s is allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Matching:
-    """Text that matches a pattern; ``what`` says in words what the pattern asks for."""
-
-    pattern: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """Text that is never shown to anybody."""
-
-
-Port = Annotated[int, Whole(0, 65535)]
-Count = Annotated[int, Whole(0, 1_000_000)]
-PositiveCount = Annotated[int, Whole(1, 1_000_000)]
-Bytes = Annotated[int, Size()]
-HeadBytes = Annotated[int, Size(low=1024)]
-Seconds = Annotated[float, Duration()]
-PositiveSeconds = Annotated[float, Duration(zero=False)]
 TlsVersion = OneOf(("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The status port: /health, /routes and /metrics, plain HTTP."""
-
-    host: str = "127.0.0.1"
-    """Where the status port listens."""
-    port: Port = 8082
-    """0 lets the system choose one; the log line ``starting`` names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLogSettings:
-    """One line per exchange, in Gorouter's format."""
-
-    file: str = ""
-    """Path, appended to; ``-`` is standard output; empty means no access log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Logging:
-    """The router's own log on standard output, one JSON object per line; and what the access log leaves out."""
-
-    level: Annotated[str, OneOf(("debug", "info", "warn", "error"))] = "info"
-    """The least important lines that are still written."""
-    disable_log_forwarded_for: bool = False
-    """Print ``-`` for X-Forwarded-For in the access log."""
-    disable_log_source_ip: bool = False
-    """Print ``-`` for the client's address in the access log."""
-
-
-@dataclass(frozen=True, slots=True)
-class TracingSettings:
-    """Trace headers: a request goes on in its client's trace, or begins one."""
-
-    enable_zipkin: bool = False
-    """B3: the b3 header and the X-B3 ones."""
-    enable_w3c: bool = False
-    """W3C trace context: traceparent and tracestate."""
-    w3c_tenant_id: Annotated[
-        str,
-        Matching(
-            r"(?:[a-z0-9][a-z0-9_*/-]{0,240})?",
-            "a tenant of W3C trace context: at most 241 lower-case letters, digits, _ - * /, first a letter or digit",
-        ),
-    ] = ""
-    """Our entry in tracestate is then called <tenant>@gorouter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backends:
-    """What one request may ask of the endpoints of its route."""
-
-    max_attempts: PositiveCount = 3
-    """How many endpoints one request may try."""
-    max_conns: Count = 0
-    """Exchanges in flight per endpoint; 0 means no limit."""
-    cert_chain: str = ""
-    """PEM: the certificate that the router shows to endpoints that ask for one, and what leads from it to its CA."""
-    private_key: Annotated[str, Secret()] = ""
-    """PEM: the key of cert_chain."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsPem:
-    """One certificate with its key: as text, or as files that are watched, so that a renewed one is used at once."""
-
-    cert_chain: str = ""
-    """PEM: the certificate first, then what leads from it to its CA."""
-    private_key: Annotated[str, Secret()] = ""
-    """PEM: the key of cert_chain."""
-    cert_file: str = ""
-    """Path of a PEM file, instead of cert_chain."""
-    key_file: str = ""
-    """Path of a PEM file, instead of private_key; may be the same file as cert_file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +121,16 @@ class Native:
     """Peers whose PROXY headers are believed where enable_proxy is on; 0.0.0.0/0, ::/0 is everybody, as in Gorouter."""
     proxy_required: bool = False
     """Reset a connection of a trusted peer that does not begin with a PROXY header."""
+    header_names: Annotated[str, OneOf(("canonical", "as_received"))] = "canonical"
+    """Header names to backends over HTTP/1: ``canonical`` as Go writes them (as Gorouter does), or ``as_received``."""
+    header_order: Annotated[str, OneOf(("as_received", "sorted"))] = "as_received"
+    """Headers to backends: in the client's order, or ``sorted`` by name (as Gorouter does)."""
+    prune_failed_tls_endpoints: bool = False
+    """Take an endpoint out of the table when it fails its TLS handshake (as Gorouter does), not just pass it over."""
+    route_service_max_hops: Count = 8
+    """How many route services one request may pass before it is refused as a loop; 0 means no limit."""
+    access_log_local_time: bool = False
+    """Access log times in local time with a Z (as Gorouter does), not in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +140,42 @@ class Settings:
     port: Port = 8081
     """The traffic port. 0 lets the system choose one; the log line ``starting`` names it."""
     status: Status = field(default_factory=Status)
+    prometheus: Prometheus = field(default_factory=Prometheus)
+    nats: Nats = field(default_factory=Nats)
+    nats_client_ping_interval: PositiveSeconds = 20.0
+    """How often the router asks the NATS server whether it is there."""
+    routing_api: RoutingApi = field(default_factory=RoutingApi)
+    oauth: OAuth = field(default_factory=OAuth)
+    token_fetcher_max_retries: Count = 3
+    """How often a token is asked for again."""
+    token_fetcher_retry_interval: Seconds = 5.0
+    """The pause before each time."""
+    token_fetcher_expiration_buffer_time: Count = 30
+    """How many seconds before its end a token is no longer used."""
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
+    extra_headers_to_log: tuple[str, ...] = ()
+    """Request headers that the access log shows as well."""
     logging: Logging = field(default_factory=Logging)
-    backends: Backends = field(default_factory=Backends)
     tracing: TracingSettings = field(default_factory=TracingSettings)
+    backends: Backends = field(default_factory=Backends)
+    route_services: RouteServices = field(default_factory=RouteServices)
+    route_services_secret: SecretText = ""
+    """What signs requests to route services; empty: routes with a route service are not served."""
+    route_services_secret_decrypt_only: SecretText = ""
+    """An older route_services_secret, still good for checking what comes back."""
+    route_services_timeout: Seconds = 60.0
+    """How old a signature may be when a request comes back."""
+    route_services_recommend_https: bool = False
+    """X-CF-Forwarded-Url says https."""
+    route_services_hairpinning: bool = False
+    """Requests to route services that are routes of this router do not leave it."""
+    route_services_hairpinning_allowlist: tuple[str, ...] = ()
+    """Host names that route_services_hairpinning is for, also such as *.example.com; empty means all."""
+    route_services_internal_server_port: Port = 7070
+    """Of Gorouter's loopback listener for route_services_hairpinning."""
+    http_rewrite: HttpRewrite = field(default_factory=HttpRewrite)
+    html_error_template_file: str = ""
+    """Path of a Go template for the router's own error answers."""
     millrace: Native = field(default_factory=Native)
     disable_http: bool = False
     """Do not open the traffic port, only ssl_port."""
@@ -236,26 +197,50 @@ class Settings:
     """PEM: CAs that may have signed the certificates of clients."""
     only_trust_client_ca_certs: bool = False
     """Trust certificates of clients by client_ca_certs alone, not by the system's CAs and ca_certs as well."""
+    enable_verify_client_certificate_metadata: bool = False
+    """Check the subjects of clients' certificates by verify_client_certificate_metadata."""
+    verify_client_certificate_metadata: tuple[MetadataRule, ...] = ()
+    """Which subjects are allowed under which CA."""
     ca_certs: tuple[str, ...] = ()
-    """PEM: CAs that may have signed the certificates of endpoints, besides the system's."""
-    tls_handshake_timeout: PositiveSeconds = 10.0
-    """The longest a TLS handshake with an endpoint may take."""
+    """PEM: CAs that may have signed the certificates of endpoints and route services, besides the system's."""
+    skip_ssl_validation: bool = False
+    """Do not check the certificates of route services."""
+    tls_handshake_timeout: Seconds = 10.0
+    """The longest a TLS handshake with an endpoint may take; 0 means no limit."""
+    forwarded_client_cert: Annotated[str, OneOf(("always_forward", "forward", "sanitize_set"))] = "always_forward"
+    """X-Forwarded-Client-Cert: as it came, only from clients with a certificate, or set to the certificate shown."""
+    hop_by_hop_headers_to_filter: tuple[str, ...] = ()
+    """Headers that a request's Connection header cannot have removed, besides those that it never can."""
     enable_http2: bool = True
     """HTTP/2 with clients that speak TLS, and with endpoints registered with protocol http2 and a tls_port."""
+    enable_http1_concurrent_read_write: bool = False
+    """Gorouter's switch for responses that begin before their request's end. Here that is always possible."""
     balancing_algorithm: Annotated[str, OneOf(("round-robin", "least-connection"))] = "round-robin"
     """``round-robin`` or ``least-connection``, where a route does not say."""
     balancing_algorithm_az_preference: Annotated[str, OneOf(("none", "locally-optimistic"))] = "none"
     """``locally-optimistic``: endpoints of this router's zone are asked first."""
     zone: str = ""
     """The availability zone that this router is in."""
+    index: Annotated[int, Whole(0, 2**31 - 1)] = 0
+    """The number of this router among its like."""
+    go_max_procs: Annotated[int, Whole(-1, 256)] = -1
+    """Worker processes, where millrace.workers does not say; -1 and 0 mean one per core."""
     sticky_session_cookie_names: tuple[str, ...] = ("JSESSIONID",)
     """Cookies of applications that begin a sticky session."""
     sticky_sessions_for_auth_negotiate: bool = False
     """Keep the steps of a Negotiate authentication (Kerberos, NTLM) on one instance."""
     secure_cookies: bool = False
     """Mark the router's own cookie as Secure, whatever the application's says."""
+    prune_stale_droplets_interval: Seconds = 30.0
+    """How often it is looked for endpoints that were not announced again; 0 means never."""
     droplet_stale_threshold: PositiveSeconds = 120.0
     """How long an endpoint stays that its registrar does not announce again."""
+    suspend_pruning_if_nats_unavailable: bool = False
+    """Without NATS, keep endpoints that were not announced again."""
+    start_response_delay_interval: Seconds = 5.0
+    """Between the first word to NATS and the opening of the traffic ports."""
+    publish_active_apps_interval: Seconds = 0.0
+    """How often the apps that had requests are told to NATS; 0 means never."""
     isolation_segments: tuple[str, ...] = ()
     """The isolation segments that routing_table_sharding_mode speaks of."""
     routing_table_sharding_mode: Annotated[str, OneOf(("all", "segments", "shared-and-segments"))] = "all"
@@ -266,32 +251,67 @@ class Settings:
     """X-Forwarded-Proto always says https."""
     sanitize_forwarded_proto: bool = False
     """X-Forwarded-Proto says how this router was reached, whatever the client claims."""
+    trace_key: SecretText = ""
+    """A request whose X-Vcap-Trace header says this is answered with the addresses of router and endpoint."""
+    healthcheck_user_agent: str = "HTTP-Monitor/1.1"
+    """Requests with exactly this User-Agent are answered as /health is, on the traffic ports."""
+    debug_addr: Annotated[
+        str, Matching(r"(?:(?:\[[0-9A-Fa-f:.]+\]|[^:\s]*):[0-9]{1,5})?", "host and port such as 127.0.0.1:17002")
+    ] = ""
+    """Where /log-level and the stacks of all processes are shown; empty means nowhere."""
     disable_keep_alives: bool = False
     """A connection to a backend serves one request."""
+    max_idle_conns: Count = 0
+    """A second bound on unused connections per backend; 0 means that max_idle_conns_per_host is the only one."""
     max_idle_conns_per_host: Count = 1024
     """Unused connections kept per backend: as many as were in use at once, up to this."""
+    keep_alive_100_continue_requests: bool = False
+    """Keep a connection to a backend after a request with Expect: 100-continue."""
     endpoint_timeout: Seconds = 0.0
     """The longest one attempt may take, response body included; 0 means no limit. Tunnels are exempt."""
-    endpoint_dial_timeout: PositiveSeconds = 5.0
-    """The longest the opening of a connection to a backend may take."""
-    frontend_idle_timeout: PositiveSeconds = 900.0
-    """How long a client connection may wait between two requests."""
-    read_header_timeout: PositiveSeconds = 30.0
-    """From a request's first byte to the end of its head."""
+    endpoint_dial_timeout: Seconds = 5.0
+    """The longest the opening of a connection to a backend may take; 0 means no limit."""
+    endpoint_keep_alive_probe_interval: Seconds = 1.0
+    """How often the kernel asks a silent backend whether it is there."""
+    frontend_idle_timeout: Seconds = 900.0
+    """How long a client connection may wait between two requests; 0 means no limit."""
+    read_header_timeout: Seconds = 30.0
+    """From a request's first byte to the end of its head; 0 means no limit."""
     drain_wait: Seconds = 0.0
     """On SIGUSR1: how long the router goes on as before while /health already says 503."""
-    drain_timeout: Seconds = 900.0
-    """The longest a drain or a roll waits for exchanges in flight; what is left then is cut off."""
+    drain_timeout: Seconds = 0.0
+    """The longest a drain or a roll waits for exchanges in flight; 0 means endpoint_timeout, or 900s without one."""
+    empty_pool_response_code_503: bool = True
+    """A route whose last endpoint left answers 503 for empty_pool_timeout."""
     empty_pool_timeout: Seconds = 60.0
     """How long a route whose last endpoint left answers 503 before it becomes unknown (404)."""
-    max_request_header_bytes: HeadBytes = 64 * 1024
-    """Request line and headers together."""
-    max_request_headers: PositiveCount = 128
-    """Header lines of a request."""
-    max_response_header_bytes: HeadBytes = 64 * 1024
-    """Status line and headers together."""
-    max_response_headers: PositiveCount = 256
-    """Header lines of a response."""
+    max_request_header_bytes: HeadBytesOrZero = 64 * 1024
+    """Request line and headers together; 0 means 64KiB."""
+    max_header_bytes: HeadBytesOrZero = 0
+    """The older name of max_request_header_bytes; 0 means that this one holds."""
+    max_request_headers: Count = 128
+    """Header lines of a request; 0 means 128."""
+    max_response_header_bytes: HeadBytesOrZero = 64 * 1024
+    """Status line and headers together; 0 means 64KiB."""
+    max_response_headers: Count = 256
+    """Header lines of a response; 0 means 256."""
+    route_latency_metric_muzzle_duration: Seconds = 20.0
+    """After the start: how long route_registration_latency is not measured."""
+    per_request_metrics_reporting: bool = True
+    """Send latency, route_lookup_time and gorouter_time of each request."""
+    enable_envelope_v1_metrics: bool = True
+    """Send metrics to logging.metron_address."""
+    send_http_start_stop_server_event: bool = True
+    """Send an event for each request."""
+    send_http_start_stop_client_event: bool = True
+    """Send an event for each attempt at a backend."""
+    per_app_prometheus_http_metrics_reporting: bool = False
+    """Measure http_latency_seconds for each app."""
+
+
+def key_of(field: Field[Any]) -> str:
+    """What a field is called in a file: Python cannot name a field ``pass``."""
+    return field.name.removesuffix("_")
 
 
 def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
@@ -306,3 +326,42 @@ def _value_from_plain(hint: Any, plain: Any) -> Any:
     if isinstance(plain, list | tuple):
         return tuple(_value_from_plain(get_args(hint)[0], item) for item in plain)
     return plain
+
+
+__all__ = [
+    "AccessLogSettings",
+    "Backends",
+    "Count",
+    "DistinguishedName",
+    "Duration",
+    "HeaderToAdd",
+    "HeaderToRemove",
+    "HttpRewrite",
+    "LogFormat",
+    "Logging",
+    "Matching",
+    "MetadataRule",
+    "Meters",
+    "Native",
+    "Nats",
+    "NatsHost",
+    "Number",
+    "OAuth",
+    "OneOf",
+    "Prometheus",
+    "RewriteResponses",
+    "RouteServices",
+    "RoutingApi",
+    "Secret",
+    "Settings",
+    "Size",
+    "Status",
+    "StatusRoutes",
+    "StatusTls",
+    "TlsPem",
+    "TracingSettings",
+    "Unsaid",
+    "Whole",
+    "from_plain",
+    "key_of",
+]

@@ -23,6 +23,9 @@ HEAD_TIMEOUT: Final = 10.0
 WRITE_TIMEOUT: Final = 10.0
 """The longest a reader may take no byte, seconds."""
 
+HEALTH_PAGES: Final = ("/health", ALIVE)
+ALL_PAGES: Final = ("/health", "/routes", "/metrics", ALIVE)
+
 _NEVER_CACHED: Final = "Cache-Control: private, max-age=0\r\nExpires: 0\r\n"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -47,8 +50,9 @@ class Overview(Protocol):
 class StatusPort:
     """The server. ``open`` and ``close`` frame its life."""
 
-    def __init__(self, overview: Overview) -> None:
+    def __init__(self, overview: Overview, pages: tuple[str, ...] = ALL_PAGES) -> None:
         self._overview = overview
+        self._pages = pages
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -95,14 +99,14 @@ class StatusPort:
         method, path = words[0], words[1].split("?", 1)[0]
         response.has_body = method != "HEAD"
         response.may_chunk = words[2] == "HTTP/1.1"
-        if path in ("/health", ALIVE):
+        if path not in self._pages:
+            known = ", ".join(self._pages)
+            await response.whole(HTTPStatus.NOT_FOUND, _TEXT, f"nothing here; this port has {known}\n")
+        elif path in HEALTH_PAGES:
             # Any method: load balancers ask with GET, HEAD or OPTIONS.
             trouble = self._overview.trouble() if path == "/health" else ""
             status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
             await response.whole(status, _TEXT, (trouble or "ok") + "\n", _NEVER_CACHED)
-        elif path not in ("/routes", "/metrics"):
-            known = f"/health, /routes, /metrics and {ALIVE}"
-            await response.whole(HTTPStatus.NOT_FOUND, _TEXT, f"nothing here; this port has {known}\n")
         elif method not in ("GET", "HEAD"):
             await response.whole(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, "GET or HEAD only\n", "Allow: GET, HEAD\r\n")
         elif path == "/metrics":

@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -25,14 +25,13 @@ from typing import Any, Final
 import uvloop
 
 from router import log_file, logs, metrics_page
-from router.config import ConfigError, load
-from router.listening import CannotListen, open_all, raise_file_limit, tcp_ports
-from router.proxy_layer import networks
-from router.registry.connect import InvalidRedisUrl, parse
+from router.config import ConfigError, IgnoredKey, load
+from router.listening import CannotListen, open_all, raise_file_limit
 from router.settings import Settings
+from router.settings_rules import check, completed
 from router.slot import Slot
-from router.status import NoWorker, StatusPort
-from router.tls import check as tls_check
+from router.sources.wanted import wanted
+from router.status import HEALTH_PAGES, NoWorker, StatusPort
 from router.tls.certificates import with_files_read
 from router.worker_process import WorkerProcess
 
@@ -41,6 +40,7 @@ REPORT_EVERY: Final = 5.0
 REPORT_PATIENCE: Final = 1.0
 STUCK_AFTER: Final = 30.0
 """A worker that has not said a word for so long, though asked, serves nobody: it is killed, and replaced."""
+LOOPBACK: Final = "127.0.0.1"
 LAST_GRACE: Final = 5.0
 """Beyond drain_timeout: how long workers may take to leave before they are ended, seconds."""
 
@@ -67,7 +67,8 @@ class Supervisor:
         self._config = config
         self._slots: list[Slot] = []
         self._ended = metrics_page.Totals()
-        self._status = StatusPort(self)
+        self._health = StatusPort(self, HEALTH_PAGES)
+        self._pages = StatusPort(self)
         self._draining = False
         self._roll_again = False
         self._rolling: asyncio.Task[None] | None = None
@@ -79,16 +80,9 @@ class Supervisor:
         settings, native = self._settings, self._settings.millrace
         raise_file_limit()
         _check_folder_and_log(settings)
-        count = native.workers or os.cpu_count() or 1
+        count = native.workers or max(settings.go_max_procs, 0) or os.cpu_count() or 1
         sockets = open_all(settings, count)
-        try:
-            status_port = await self._status.open(settings.status.host, settings.status.port)
-        except OSError as error:
-            raise CannotListen(
-                f"status.host {settings.status.host!r}, status.port {settings.status.port}: "
-                f"{error.strerror}; change status.port or status.host, or stop what uses it"
-            ) from None
-        place = {"address": native.address, **_ports(sockets), "status_port": status_port}
+        place = {"address": native.address, **_ports(sockets), **await self._open_status_ports()}
         if native.tcp_ports:
             place["tcp_ports"] = native.tcp_ports
         _log.info("starting", extra={"data": {"workers": count, **place}})
@@ -106,9 +100,21 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.stop() for slot in self._slots))
-        await self._status.close()
+        await self._health.close()
+        await self._pages.close()
         _log.info("gorouter.exited")
         return 0
+
+    async def _open_status_ports(self) -> dict[str, int]:
+        """Every port of the status pages, by its name in the log line ``starting``. Raises CannotListen."""
+        status = self._settings.status
+        shared = status.port == status.routes.port != 0 and status.host == LOOPBACK
+        opened = {"routes_port": await _open(self._pages, LOOPBACK, status.routes.port, "status.routes.port")}
+        if status.enable_nontls_health_checks:
+            opened["status_port"] = opened["routes_port"]
+            if not shared:
+                opened["status_port"] = await _open(self._health, status.host, status.port, "status.port")
+        return opened
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -199,15 +205,16 @@ class Supervisor:
                     break
             else:
                 self._settings = settings
-                logging.getLogger().setLevel(logs.LEVELS[settings.logging.level])
+                logging.getLogger().setLevel(logs.LEVELS[settings.logging.level.lower()])
                 _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
 
     def _reloaded(self) -> Settings | None:
         if self._config is None:
             return self._settings
         try:
-            settings = load(self._config)
+            settings = completed(load(self._config))
             check(settings)
+            _check_sources(settings)
             _check_folder_and_log(settings)
             fixed = _with_what_a_roll_cannot_change(settings, self._settings)
             check(fixed)
@@ -260,40 +267,28 @@ class Supervisor:
                 yield part
 
 
+async def _open(page: StatusPort, host: str, port: int, key: str) -> int:
+    """Raises CannotListen."""
+    try:
+        return await page.open(host, port)
+    except OSError as error:
+        where = f"{key} {port} on {host}"
+        raise CannotListen(f"{where}: {error.strerror}; change {key}, or stop what uses it") from None
+
+
 def _ports(sockets: Mapping[str, list[socket.socket]]) -> dict[str, int]:
     """Where each listener listens, but for those of TCP ports: ``port`` for http, ``https_port`` and the like."""
     names = {name: "port" if name == "http" else f"{name}_port" for name in sockets if not name.startswith("tcp:")}
     return {names[name]: ours[0].getsockname()[1] for name, ours in sockets.items() if name in names}
 
 
-def check(settings: Settings) -> None:
-    """What no single value shows: whether these settings make a router. Raises ConfigError."""
-    if not settings.millrace.redis:
+def _check_sources(settings: Settings) -> None:
+    """Raises ConfigError where no source of routes is set that this router can follow."""
+    if not wanted(settings).redis:
         raise ConfigError(
             [
                 "millrace.redis is not set: it says where the route registry lives, such as redis://127.0.0.1:6379/0 "
                 "(`millrace up` brings one along)"
-            ]
-        )
-    try:
-        parse(settings.millrace.redis)
-    except InvalidRedisUrl as error:
-        raise ConfigError([f"millrace.redis: {error}"]) from None
-    if wrong := tls_check.problems(settings):
-        raise ConfigError(wrong)
-    try:
-        tcp_ports(settings.millrace.tcp_ports)
-    except ValueError as error:
-        raise ConfigError([f"millrace.tcp_ports: {error}"]) from None
-    try:
-        trusted = networks(settings.millrace.proxy_trusted)
-    except ValueError as error:
-        raise ConfigError([f"millrace.proxy_trusted: {error}"]) from None
-    if settings.enable_proxy and not trusted:
-        raise ConfigError(
-            [
-                "enable_proxy is on, but millrace.proxy_trusted names nobody whose PROXY headers are believed: "
-                "list your load balancers, such as 10.0.0.0/8, or, as Gorouter does, everybody: 0.0.0.0/0, ::/0"
             ]
         )
 
@@ -326,12 +321,16 @@ def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
     )
 
 
-def run(settings: Settings, config: Path | None = None) -> int:
+def run(settings: Settings, config: Path | None = None, ignored: Sequence[IgnoredKey] = ()) -> int:
     """Run a router in this process and its children; returns the exit code.
 
-    ``config`` is what SIGHUP reads again. Raises ConfigError, CannotListen, log_file.CannotLog: nothing was started.
+    ``settings`` are completed; ``config`` is what SIGHUP reads again, ``ignored`` what of it has no effect.
+    Raises ConfigError, CannotListen, log_file.CannotLog: nothing was started.
     """
     check(settings)
+    _check_sources(settings)
     logs.to_stdout(settings.logging.level)
+    if ignored:
+        _log.warning("config-keys-ignored", extra={"data": {"keys": [dataclasses.asdict(key) for key in ignored]}})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Supervisor(settings, config).run())

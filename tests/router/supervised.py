@@ -32,7 +32,7 @@ class Router:
         self._log = folder / "router.log"
         self._settings: dict[str, Any] = {
             "port": 0,
-            "status": {"port": 0},
+            "status": {"host": "127.0.0.1", "port": 0, "routes": {"port": 0}},
             "millrace": {"address": "127.0.0.1", "workers": 2, "redis": redis_url, "data": str(folder / "data")},
         }
         self.configure(**settings)
@@ -44,7 +44,7 @@ class Router:
         wait_until(lambda: self.said("starting") or self.process.poll() is not None, "the router's start")
         assert self.process.poll() is None, self._log.read_text()
         place = self.said("starting")[0]
-        self.port, self.status_port = int(place["port"]), int(place["status_port"])
+        self.port, self.status_port = int(place["port"]), int(place["routes_port"])
 
     def configure(self, **settings: Any) -> None:
         """Change keys of the file; ``millrace`` is merged, others are replaced."""

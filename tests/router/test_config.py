@@ -12,9 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.config import ConfigError, duration_text, load, parse, seconds, size, size_text
+from router.config import (
+    WITHOUT_EFFECT,
+    ConfigError,
+    IgnoredKey,
+    duration_text,
+    load,
+    parse,
+    parse_noting,
+    seconds,
+    size,
+    size_text,
+)
 from router.config_page import HIDDEN, page
-from router.settings import Duration, Matching, Native, OneOf, Secret, Settings, Size, TlsPem, Whole, from_plain
+from router.setting_kinds import Duration, Matching, Number, OneOf, Secret, Size, Unsaid, Whole
+from router.settings import Native, Settings, Status, TlsPem, from_plain
 
 REDIS = "redis://127.0.0.1:6379/0"
 
@@ -85,7 +97,7 @@ tls_pem:
 
 class TestWhatIsWrong:
     def test_everything_is_said_at_once_in_the_order_of_the_file(self) -> None:
-        said = problems("prot: 1\nport: x\nstatus:\n  hots: a\n  port: -1\nmillrace: 5\n")
+        said = problems("zone: []\nport: x\nstatus:\n  host: {}\n  port: -1\nmillrace: 5\n")
         assert [re.sub(r": .*", "", p) for p in said] == [f"router.yml:{line}" for line in (1, 2, 4, 5, 6)]
 
     def test_an_unknown_key_is_named_with_the_closest_known_one_and_all_allowed_ones(self) -> None:
@@ -94,7 +106,7 @@ class TestWhatIsWrong:
         assert "Allowed under millrace: address, workers, redis" in said
 
     def test_a_key_like_no_other_gets_no_guess(self) -> None:
-        assert problem("zzzzzz: 1\n").startswith("router.yml:1: unknown key zzzzzz. Allowed at the top: port, status")
+        assert problem("millrace: {zzzzzz: 1}\n").startswith("router.yml:1: unknown key millrace.zzzzzz. Allowed")
 
     @pytest.mark.parametrize(
         ("text", "said"),
@@ -103,7 +115,20 @@ class TestWhatIsWrong:
             ("port: 0x50", "port: '0x50' is not allowed; give a whole number from 0 to 65535"),
             ("port: '80'", "port: '80' is not allowed; give a whole number from 0 to 65535"),
             ("port: [80]", "port: a whole number from 0 to 65535 is wanted, not a list"),
-            ("port:", "port: has no value; give a whole number from 0 to 65535, or remove the line for the default"),
+            (
+                "millrace: {workers: }",
+                "millrace.workers: has no value; give a whole number from 0 to 256, or remove the line for the default",
+            ),
+            ("ca_certs: [~]", "ca_certs[0]: has no value; give text"),
+            ("zone: [a]", "zone: text is wanted, not a list"),
+            (
+                "prometheus: {meters: {gorouter_time_histogram_buckets: [.inf]}}",
+                "prometheus.meters.gorouter_time_histogram_buckets[0]: '.inf' is not allowed; give a number from 0 on",
+            ),
+            (
+                "debug_addr: localhost",
+                "debug_addr: 'localhost' is not allowed; give host and port such as 127.0.0.1:17002",
+            ),
             ("ca_certs: one", "ca_certs holds a list, each item on a line that begins with `- `, not 'one'"),
             ("ca_certs: [{}]", "ca_certs[0]: text is wanted, not further keys"),
             (
@@ -114,16 +139,13 @@ class TestWhatIsWrong:
                 "tls_pem: [a]",
                 "tls_pem[0] holds further keys (cert_chain, private_key, cert_file, key_file), not 'a'",
             ),
-            (
-                "tls_pem: [{private_key: 5}]",
-                "tls_pem[0].private_key: text in quotes or a block is wanted, not what reads as int",
-            ),
+            ("tls_pem: [{private_key: [5]}]", "tls_pem[0].private_key: text is wanted, not a list"),
             ("drain_wait: 30", "drain_wait: '30' has no unit; give a duration such as 500ms, 30s or 1m30s"),
             ("drain_wait: soon", "drain_wait: 'soon' is not a duration such as 500ms, 30s or 1m30s"),
             ("drain_wait: -1s", "drain_wait: '-1s' is not a duration such as 500ms, 30s or 1m30s"),
             (
-                "endpoint_dial_timeout: 0s",
-                "endpoint_dial_timeout: '0s' is not allowed; give a duration such as 500ms, 30s or 1m30s, above 0s",
+                "droplet_stale_threshold: 0s",
+                "droplet_stale_threshold: '0s' is not allowed; give a duration such as 500ms, 30s or 1m30s, above 0s",
             ),
             (
                 "balancing_algorithm: random",
@@ -139,8 +161,8 @@ class TestWhatIsWrong:
                 "give a number of bytes such as 65536, 64KiB or 1MiB, at least 1024",
             ),
             ("disable_keep_alives: 1", "disable_keep_alives: '1' is not allowed; give true or false"),
-            ("status: {host: 127}", "status.host: '127' is read as int; put it in quotes"),
-            ("status: 8082", "status holds further keys (host, port), not '8082'"),
+            ("millrace: {address: 127}", "millrace.address: '127' is read as int; put it in quotes"),
+            ("status: {routes: 8082}", "status.routes holds further keys (port), not '8082'"),
             (
                 "millrace: {redis: localhost}",
                 "millrace.redis: 'localhost' is not allowed; give a URL that begins with redis://, rediss://, "
@@ -170,6 +192,37 @@ class TestWhatIsWrong:
     )
     def test_what_is_no_plain_mapping_is_refused(self, text: str, said: str) -> None:
         assert problem(text).startswith("router.yml" + said)
+
+
+class TestWhatHasNoEffect:
+    """A file that Gorouter reads is read; what has no effect is told."""
+
+    def test_unknown_keys_are_told_with_their_line_and_the_closest_known_one(self) -> None:
+        parsed, ignored = parse_noting("prot: 80\nstatus:\n  user: me\n  hots: a\nzzzzzz: 1\n", "router.yml")
+        assert parsed == Settings(status=Status(user="me"))
+        assert [str(key) for key in ignored] == [
+            "line 1: prot; did you mean port?",
+            "line 4: status.hots; did you mean status.host?",
+            "line 5: zzzzzz",
+        ]
+
+    @pytest.mark.parametrize("key", sorted(WITHOUT_EFFECT))
+    def test_keys_that_gorouter_ignores_are_no_mistakes_of_typing(self, key: str) -> None:
+        assert parse_noting(f"{key}: 5", "f") == (Settings(), [IgnoredKey(key, 1, "")])
+
+    def test_inside_lists(self) -> None:
+        parsed, ignored = parse_noting("nats: {hosts: [{hostname: a, prot: 1}]}", "f")
+        assert parsed.nats.hosts[0].hostname == "a"
+        assert ignored == [IgnoredKey("nats.hosts[0].prot", 1, "nats.hosts[0].port")]
+
+    @pytest.mark.parametrize("text", ["port:", "trace_key: ~", "isolation_segments:", "nats: {pass: }", "logging:"])
+    def test_a_key_without_a_value_keeps_its_default(self, text: str) -> None:
+        assert parse(text, "f") == Settings()
+
+    def test_text_need_not_be_quoted(self) -> None:
+        parsed = parse("trace_key: 22\nstatus: {user: yes, pass: 0x1F}\nzone: 1.10\nnats: {pass: 2024-01-01}", "f")
+        assert (parsed.trace_key, parsed.status.user, parsed.status.pass_) == ("22", "yes", "0x1F")
+        assert (parsed.zone, parsed.nats.pass_) == ("1.10", "2024-01-01")
 
 
 class TestTheFileItself:
@@ -261,13 +314,19 @@ def _values_of(hint: Any) -> st.SearchStrategy[Any]:
         case Whole():
             return st.integers(rule.low, rule.high)
         case Size():
-            return st.integers(rule.low, 2**40)
+            return st.integers(rule.low, 2**40) | (st.just(0) if rule.zero else st.nothing())
+        case Number():
+            return st.integers(0, 10**9).map(lambda n: rule.low + n / 1000)
+        case Unsaid():
+            return st.none() | st.booleans()
         case Duration():
             return st.integers(0 if rule.zero else 1, 10**9).map(lambda ms: ms / 1000)
         case OneOf():
             return st.sampled_from(rule.values)
         case Matching():
-            return st.sampled_from([text for text in (REDIS, "some-name", "") if re.fullmatch(rule.pattern, text)])
+            return st.sampled_from(
+                [text for text in (REDIS, "some-name", "[::1]:17002", "") if re.fullmatch(rule.pattern, text)]
+            )
         case Secret():
             return st.sampled_from(["", HIDDEN])
     return st.booleans() if base is bool else st.text(max_size=20)
@@ -294,6 +353,24 @@ class TestThePrintedPage:
         text = "tls_pem: [{cert_chain: shown, private_key: s3cret}]\nbackends: {private_key: s3cret}"
         printed = page(parse(text, "f"))
         assert "shown" in printed
+        assert "s3cret" not in printed
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "nats: {pass: s3cret, private_key: s3cret}",
+            "oauth: {client_secret: s3cret}",
+            "routing_api: {private_key: s3cret}",
+            "route_services: {private_key: s3cret}",
+            "route_services_secret: s3cret",
+            "route_services_secret_decrypt_only: s3cret",
+            "status: {pass: s3cret, tls: {key: s3cret}}",
+            "trace_key: s3cret",
+        ],
+    )
+    def test_shows_no_secret(self, text: str) -> None:
+        printed = page(parse(text, "f"))
+        assert HIDDEN in printed
         assert "s3cret" not in printed
 
 

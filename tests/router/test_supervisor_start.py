@@ -113,7 +113,7 @@ class TestWhatKeepsItFromStarting:
     def test_a_busy_port(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
-            said = self.run(folder, self.settings(folder, port, "status: {port: 0}"))
+            said = self.run(folder, self.settings(folder, port, "status: {port: 0, routes: {port: 0}}"))
         assert said == (
             f"millrace.address '127.0.0.1', port {port}: Address already in use; "
             "change port or millrace.address, or stop what uses it\n"
@@ -122,9 +122,9 @@ class TestWhatKeepsItFromStarting:
     def test_a_busy_status_port(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
-            said = self.run(folder, self.settings(folder, 0, f"status: {{port: {port}}}"))
-        assert said.startswith(f"status.host '127.0.0.1', status.port {port}: ")
-        assert said.endswith("; change status.port or status.host, or stop what uses it\n")
+            said = self.run(folder, self.settings(folder, 0, f"status: {{port: {port}, routes: {{port: 0}}}}"))
+        assert said.startswith(f"status.port {port} on 0.0.0.0: ")
+        assert said.endswith("; change status.port, or stop what uses it\n")
 
     def test_an_access_log_that_cannot_be_opened(self, folder: Path) -> None:
         said = self.run(folder, self.settings(folder, 0, f"access_log: {{file: {folder}/no/access.log}}"))

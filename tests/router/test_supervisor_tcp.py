@@ -22,7 +22,7 @@ from router.registry.embedded import EmbeddedRedis
 from router.registry.records import EndpointRecord, tcp_route
 from router.registry.writer import RegistryWriter
 from router.settings import Native, Settings
-from router.supervisor import check
+from router.settings_rules import check
 from tests.router.registry.conftest import RedisServer, free_port
 from tests.router.supervised import Router, kill, running_router
 from tests.router.test_tcp import Servers, echo

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from router.config import ConfigError
 from router.settings import Backends, Settings, TlsPem
-from router.supervisor import check as check_settings
+from router.settings_rules import check as check_settings
 from router.tls.certificates import BySni, Certificates, with_files_read
 from router.tls.check import problems
 from router.tls.contexts import UnknownCipher, cipher_names

@@ -131,7 +131,7 @@ def test_without_http_there_is_one_port(redis_url: str, own: TlsPem) -> None:
                 "enable_ssl": True,
                 "ssl_port": 0,
                 "tls_pem": paths(own),
-                "status": {"port": 0},
+                "status": {"port": 0, "routes": {"port": 0}},
                 "millrace": {"redis": redis_url, "workers": 1, "data": str(config.parent / "data")},
             }
         )

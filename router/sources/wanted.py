@@ -1,0 +1,25 @@
+"""Which sources of routes a router follows, by its settings (gorouter reference 1.5, 1.7)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from router.settings import Settings
+
+
+class Wanted(NamedTuple):
+    """At least one is True."""
+
+    redis: bool
+    """The route registry. Together with nats: what NATS says is written to it as well, for all routers."""
+    nats: bool
+    routing_api: bool
+
+
+def wanted(settings: Settings) -> Wanted:
+    """Sources of settings as `router.settings_rules.completed` leaves them."""
+    return Wanted(
+        redis=bool(settings.millrace.redis),
+        nats=bool(settings.nats.hosts),
+        routing_api=bool(settings.routing_api.uri and settings.routing_api.port),
+    )
