@@ -33,7 +33,7 @@ class Answer(NamedTuple):
         return (
             self.cache
             + b"Content-Type: text/plain; charset=utf-8\r\n"
-            + (b"X-Cf-RouterError: " + _field_text(self.error) + b"\r\n" if self.error else b"")
+            + (b"X-Cf-Routererror: " + _field_text(self.error) + b"\r\n" if self.error else b"")
             + b"X-Content-Type-Options: nosniff\r\n"
             + b"Content-Length: %d\r\n" % len(self.payload)
         )

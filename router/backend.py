@@ -20,6 +20,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from router import client_cert, header_order
 from router.forwarding import ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
@@ -41,8 +42,10 @@ _WHOLE_RESPONSE: Final = 16 * 1024
 
 class BackendConnection(asyncio.Protocol):
     __slots__ = (
+        "_last",
         "_left",
         "_reading_paused",
+        "_returns",
         "_reusable",
         "_reused",
         "_scanner",
@@ -71,6 +74,10 @@ class BackendConnection(asyncio.Protocol):
         self._scanner: ChunkScanner | None = None
         self._reading_paused = False
         self._reused = False
+        self._returns = False
+        """Whether it has been idle before and may be again, as far as requests say."""
+        self._last = False
+        """Whether the backend has been told to close it."""
         self._reusable = False
         self._stalled_at = -1
 
@@ -116,8 +123,15 @@ class BackendConnection(asyncio.Protocol):
 
     def _unusual_head(self, exchange: Exchange) -> bytes:
         """The head of a request that says something itself about who forwarded it and when."""
-        added = added_lines(self.edge, exchange, self.endpoint)
-        return b"".join((exchange.line.wire, exchange.plan.fields, added, self.edge.backend_head_end))
+        edge = self.edge
+        plan = exchange.plan
+        fields = plan.fields + added_lines(edge, exchange, self.endpoint)
+        if edge.rules.sorts:
+            fields = header_order.of_request(fields)
+        if plan.last:
+            self._last = True
+            self._returns = False
+        return b"".join((exchange.line.wire, fields, b"\r\n" if plan.last or plan.upgrade else edge.backend_head_end))
 
     def send_body(self, data: bytes, complete: bool) -> None:
         """More of the request body; ``complete`` ends it, and the wait for the response begins."""
@@ -164,7 +178,7 @@ class BackendConnection(asyncio.Protocol):
                     idle = endpoint.idle
                     edge = self.edge
                     if (
-                        self._reused
+                        self._returns
                         and plan.reusable
                         and idle is not None
                         and len(idle) < edge.max_idle
@@ -302,7 +316,9 @@ class BackendConnection(asyncio.Protocol):
         """The response is complete: wait for the next exchange, or close."""
         self.exchange = None
         endpoint = self.endpoint
-        if reusable and endpoint.routes and self._stalled_at < 0:  # else its backend has not read the request
+        if self._stalled_at >= 0 or self._last:  # its backend has not read the request, or is about to close
+            reusable = False
+        if reusable and endpoint.routes:
             idle = endpoint.idle
             if idle is None:
                 idle = endpoint.idle = []
@@ -310,7 +326,7 @@ class BackendConnection(asyncio.Protocol):
             if len(idle) < edge.max_idle:
                 self._state = IDLE
                 self.deadline = now + edge.backend_idle_timeout
-                self._reused = True
+                self._reused = self._returns = True
                 self._scanner = None
                 if self._reading_paused:
                     self._reading_paused = False
@@ -426,6 +442,9 @@ def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
     client = exchange.client
     before = plan.forwarded_for + b", " if plan.forwarded_for else b""
     parts = [b"X-Forwarded-For: %b%b\r\n" % (before, client.ip)]
+    if client.cert_field or plan.client_cert:
+        mode = edge.rules.client_cert_mode
+        parts.append(client_cert.lines(mode, plan.client_cert, client.cert_field, tls=client.scheme == b"https"))
     if plan.forwarded_proto is None:
         parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
     if plan.needs_start:

@@ -18,7 +18,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router import answers, log_entry
+from router import answers, client_cert, header_order, log_entry
 from router.answers import Answer, malformed
 from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
 from router.http1.body import IncomingBody
@@ -63,6 +63,7 @@ class ClientConnection(asyncio.Protocol):
         "_tail",
         "_unread",
         "_write_paused",
+        "cert_field",
         "deadline",
         "edge",
         "forward_fields",
@@ -82,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self.ip = b""
         self.scheme = scheme
         self.forward_fields = b""
+        self.cert_field = b""
         self.deadline = inf
         """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
         self.shard = 0
@@ -108,6 +110,9 @@ class ClientConnection(asyncio.Protocol):
         if peer:
             self._peer = peer
             self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
+        if edge.shows_client_certs and self.scheme == b"https":
+            self.cert_field = client_cert.own_line(transport)
+            self.forward_fields += client_cert.lines(edge.rules.client_cert_mode, b"", self.cert_field, tls=True)
         self.deadline = monotonic() + edge.read_header_timeout
         if self._layer is not None:
             edge.replace(self._layer, self)
@@ -336,7 +341,10 @@ class ClientConnection(asyncio.Protocol):
         self._keep = self._keep and delimited and stays and not self.edge.draining
         date = b"" if plan.has_date else self.edge.date_field()
         request_id = b"" if plan.has_request_id else exchange.id_field
-        self.transport.write(b"".join((head, date, request_id, self._connection_field(), b"\r\n")))
+        if self.edge.rules.sorts:
+            self.transport.write(_sorted_head(head + request_id, date + self._connection_field()))
+        else:
+            self.transport.write(b"".join((head, date, request_id, self._connection_field(), b"\r\n")))
         if body or complete:
             self.send_body(body, complete)
 
@@ -359,8 +367,16 @@ class ClientConnection(asyncio.Protocol):
         self._over()
 
     def _answer_head(self, answer: Answer, more: bytes) -> bytes:
+        """``more``: the request id's line, where there is a request."""
+        edge = self.edge
+        rewriting = edge.rules.rewriting
         status_line = b"HTTP/1.1 %d %b\r\n" % (answer.status, answers.reason(answer.status).encode())
-        return b"".join((status_line, answer.fields, self.edge.date_field(), more, self._connection_field(), b"\r\n"))
+        fields = rewriting.applied(answer.fields)
+        if rewriting.hides_request_id:
+            more = b""
+        if edge.rules.sorts:
+            return _sorted_head(status_line + fields + more, edge.date_field() + self._connection_field())
+        return b"".join((status_line, fields, edge.date_field(), more, self._connection_field(), b"\r\n"))
 
     def pause_writing(self) -> None:
         """This client reads more slowly than its response comes."""
@@ -496,3 +512,9 @@ class ClientConnection(asyncio.Protocol):
         self.break_off()
         if exchange is not None:
             exchange.client_gone()
+
+
+def _sorted_head(head: bytes, ours: bytes) -> bytes:
+    """A response head with its empty line, in Go's order; ``ours`` is what the server adds itself."""
+    status_line, _, fields = head.partition(b"\r\n")
+    return b"%b\r\n%b\r\n" % (status_line, header_order.of_response(fields, ours))

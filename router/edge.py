@@ -16,6 +16,7 @@ from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from router import client_cert
 from router.access_log import AccessLog
 from router.client import ClientConnection
 from router.dialing import Dial
@@ -103,6 +104,8 @@ class Edge:
         self.exchange = Exchange if self.tracing is None else TracedExchange
         self.request_limits = self.rules.request_limits
         self.response_limits = self.rules.response_limits
+        self.shows_client_certs = self.rules.client_cert_mode != client_cert.ALWAYS_FORWARD
+        """Whether backends learn of the certificates that clients show."""
         self.algorithm = settings.balancing_algorithm
         self.near: str | None = None
         """The availability zone whose endpoints come first, where one does."""

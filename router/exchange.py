@@ -22,7 +22,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from router import answers, log_entry
+from router import answers, log_entry, vcap_trace
 from router.answers import Answer
 from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
@@ -50,6 +50,10 @@ class ClientSide(Protocol):
     @property
     def forward_fields(self) -> bytes:
         """X-Forwarded-For and X-Forwarded-Proto lines for a request that has neither."""
+
+    @property
+    def cert_field(self) -> bytes:
+        """X-Forwarded-Client-Cert line of the certificate that the client has shown; empty where nobody asks for it."""
 
     @property
     def ip(self) -> bytes: ...
@@ -423,8 +427,8 @@ class Exchange:
         """The final response head with what came of the body; the backend connection has let go if ``complete``."""
         self.status = plan.status
         self.response_bytes = len(body)
-        if plan.session is not None or self.plan.wish is not None:
-            plan = self._with_session(plan)
+        if plan.session is not None or self.plan.wants_lines:
+            plan = self._with_own_lines(plan)
         if complete:  # as _settle would
             edge = self.edge
             self.backend = None
@@ -437,17 +441,24 @@ class Exchange:
                 edge.access_log.write(log_entry.of_exchange(self, took))
         self.client.send_response(self, plan, body, complete, now)
 
-    def _with_session(self, plan: ResponsePlan) -> ResponsePlan:
-        """The response with the cookie that names its instance, where its session wants one."""
+    def _with_own_lines(self, plan: ResponsePlan) -> ResponsePlan:
+        """The response with what others with the same head do not say: which instance its session is with, and, to who
+        has the key, who served it."""
         assert self.endpoint is not None
+        rules = self.edge.rules
         wish = self.plan.wish
-        line = self.edge.rules.sticky.cookie(
-            plan.session,
-            wish.instance if wish is not None else None,
-            self.endpoint.record.private_instance_id,
-            route_start(self.line.target, self._pool.route.count("/")),
-        )
-        return plan.with_lines(line) if line else plan
+        if plan.session is not None or wish is not None:
+            cookie = rules.sticky.cookie(
+                plan.session,
+                wish.instance if wish is not None else None,
+                self.endpoint.record.private_instance_id,
+                route_start(self.line.target, self._pool.route.count("/")),
+            )
+            if cookie:
+                plan = plan.with_lines(cookie, rules)
+        if self.plan.vcap_traced:
+            plan = plan.with_lines(rules.vcap_trace.lines(self.endpoint.address), rules, vcap_trace.REPLACED)
+        return plan
 
     def more(self, data: bytes, complete: bool) -> None:
         """More of the response body."""
@@ -461,9 +472,10 @@ class Exchange:
         backend = self.backend
         assert isinstance(backend, BackendConnection)
         self.status = 101
-        if plan.session is not None or self.plan.wish is not None:
-            plan = self._with_session(plan)
-        self.client.open_tunnel(self, plan.head + self.id_field, backend, first)
+        if plan.session is not None or self.plan.wants_lines:
+            plan = self._with_own_lines(plan)
+        request_id = b"" if plan.has_request_id else self.id_field
+        self.client.open_tunnel(self, plan.head + request_id, backend, first)
 
     def response_broken(self) -> None:
         """The backend broke off in the middle of a body that the client has begun to receive."""

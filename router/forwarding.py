@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from router.http1.fields import Line, our_line
+from router import client_cert
+from router.http1.fields import Line, field_lines, our_line
 from router.http1.grammar import VOUCHED_FOR, Limits, list_members
 from router.http1.recode import FromChunks, Recoder, ToChunks
 from router.http1.request import RequestFields, parse_fields
 from router.http1.response import ResponseHead, parse_head
 from router.instances import Chosen, chosen
+from router.rewriting import Rewriting
 from router.settings import Settings
 from router.sticky import Session, StickyRules, Wish
 from router.tracing import Continued, Tracing
+from router.vcap_trace import VcapTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.answers import Answer
     from router.pool import Pool
 
@@ -77,6 +83,7 @@ class RequestPlan:
         "app_instance",
         "chosen",
         "chunked",
+        "client_cert",
         "close",
         "common",
         "content_length",
@@ -88,6 +95,7 @@ class RequestPlan:
         "host_field",
         "http2",
         "keep_alive",
+        "last",
         "needs_start",
         "plain",
         "pool",
@@ -100,6 +108,8 @@ class RequestPlan:
         "trailers",
         "upgrade",
         "user_agent",
+        "vcap_traced",
+        "wants_lines",
         "wish",
     )
 
@@ -123,7 +133,11 @@ class RequestPlan:
         """The client's X-Forwarded-For lines folded into one value."""
         self.forwarded_proto: bytes | None = None
         """What X-Forwarded-Proto says already; None where the router has to add its scheme."""
+        self.client_cert = b""
+        """X-Forwarded-Client-Cert lines that only some connections may pass on (`router.client_cert`)."""
         self.needs_start = True
+        self.last = False
+        """The backend is told that its connection ends with the response."""
         self.repeatable = False
         """Has an idempotency key."""
         self.common = False
@@ -143,6 +157,10 @@ class RequestPlan:
         """Of a sticky session."""
         self.trace: Continued | None = None
         """What trace headers of the client's ask for."""
+        self.vcap_traced = False
+        """Asks, with the right key, who serves it."""
+        self.wants_lines = False
+        """Its response may get field lines of its own: because of ``wish`` or ``vcap_traced``."""
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
         self.pool: Pool | None = None
@@ -195,19 +213,38 @@ class ForwardingRules:
     """The settings' say in it: makes plans from field blocks and response heads."""
 
     __slots__ = (
+        "_client_cert_passes",
+        "_close_after_expect",
         "_force_https",
         "_forwarded_host",
+        "_kept_from_connection",
         "_sanitize_proto",
+        "client_cert_mode",
         "request_limits",
         "response_limits",
+        "rewriting",
+        "sorts",
+        "spelt",
         "sticky",
         "tracing",
+        "vcap_trace",
     )
 
     def __init__(self, settings: Settings) -> None:
         self._force_https = settings.force_forwarded_proto_https
         self._sanitize_proto = settings.sanitize_forwarded_proto
         self._forwarded_host = settings.millrace.forwarded_host
+        self._client_cert_passes = settings.forwarded_client_cert == client_cert.ALWAYS_FORWARD
+        self._close_after_expect = not settings.keep_alive_100_continue_requests
+        self._kept_from_connection = frozenset(name.lower().encode() for name in settings.hop_by_hop_headers_to_filter)
+        self.client_cert_mode = settings.forwarded_client_cert
+        self.vcap_trace = VcapTrace(settings.trace_key)
+        self.rewriting = Rewriting(settings.http_rewrite)
+        self.sorts = settings.millrace.header_order == "sorted"
+        """Whether fields are put into Go's order on HTTP/1 wires, by who writes them."""
+        canonical = settings.millrace.header_names == "canonical"
+        self.spelt: Callable[[Line], bytes] = attrgetter("canonical" if canonical else "raw")
+        """A field line as it is passed on."""
         self.sticky = StickyRules(settings)
         self.tracing = Tracing.from_settings(settings)
         self.request_limits = Limits(
@@ -233,31 +270,42 @@ class ForwardingRules:
             fields.connection -= {b"upgrade"}
         return self.plan_request(fields)
 
-    def plan_request(self, fields: RequestFields) -> RequestPlan:
-        """From checked fields, whatever wire they came by."""
+    def plan_request(self, fields: RequestFields, *, returned: bool = False) -> RequestPlan:
+        """From checked fields, whatever wire they came by.
+
+        ``returned``: verified traffic back from a route service, whose X-Forwarded-Proto is the first way's.
+        """
         plan = RequestPlan(fields.host)
         plan.content_length = fields.content_length
         plan.chunked = fields.chunked
-        if self._force_https:
-            plan.forwarded_proto = b"https"
         options = fields.connection
         lines = fields.lines
         if options:
             plan.close = b"close" in options
             plan.keep_alive = b"keep-alive" in options
-            dropped = {n for n in options if n not in NEVER_DROPPED and not n.startswith(VOUCHED_FOR)}
+            listed = options - NEVER_DROPPED - self._kept_from_connection
+            dropped = {name for name in listed if not name.startswith(VOUCHED_FOR)}
             lines = [line for line in lines if line.name not in dropped or line.name in HOP_BY_HOP]
         if self.tracing is not None:
             lines, plan.trace = self.tracing.take(lines)
-        kept = [line.raw for line in lines if not line.special or self._keep(plan, fields, line)]
+        spelt = self.spelt
+        kept = [spelt(line) for line in lines if not line.special or self._keep(plan, fields, line, returned=returned)]
         if plan.trailers:
-            kept.append(b"TE: trailers\r\n")
+            kept.append(b"Te: trailers\r\n")
         if plan.upgrade:
             kept.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % plan.upgrade)
+        elif fields.expect_continue and self._close_after_expect:
+            plan.last = True
+            kept.append(b"Connection: close\r\n")
         if self._forwarded_host == "set" and fields.host is not None:
             kept.append(b"X-Forwarded-Host: %b\r\n" % fields.host)
-        if plan.forwarded_proto is not None:
-            kept.append(b"X-Forwarded-Proto: %b\r\n" % plan.forwarded_proto)
+        if returned:
+            plan.forwarded_proto = plan.forwarded_proto or b""
+        elif self._force_https:
+            plan.forwarded_proto = b"https"
+            kept.append(b"X-Forwarded-Proto: https\r\n")
+        elif not plan.forwarded_proto:
+            plan.forwarded_proto = None
         plan.fields = b"".join(kept)
         plan.common = bool(plan.host) and not (plan.close or plan.chunked or plan.content_length > 0)
         plan.chosen = chosen(plan.app_instance, plan.process_instance)
@@ -267,11 +315,13 @@ class ForwardingRules:
             plan.wish = self.sticky.wish(cookies, authorization)
         plan.host_address = host_address(plan.host)
         plan.special = bool(plan.chosen or plan.host_address)
-        plan.plain = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
+        plan.wants_lines = plan.vcap_traced or plan.wish is not None
+        usual = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
+        plan.plain = usual and not (self.sorts or plan.last or plan.upgrade or plan.client_cert)
         return plan
 
-    def _keep(self, plan: RequestPlan, fields: RequestFields, line: Line) -> bool:
-        """Whether a line is passed on as it came; notes in the plan what it says."""
+    def _keep(self, plan: RequestPlan, fields: RequestFields, line: Line, *, returned: bool) -> bool:
+        """Whether a line is passed on; notes in the plan what it says."""
         name, value = line.name, line.value
         if name == b"host":
             return True
@@ -291,8 +341,13 @@ class ForwardingRules:
             plan.forwarded_for = value if plan.forwarded_for is None else plan.forwarded_for + b", " + value
             return False
         if name == b"x-forwarded-proto":
-            if value and plan.forwarded_proto is None and not self._sanitize_proto:
+            if (self._force_https or self._sanitize_proto) and not returned:
+                return False
+            if plan.forwarded_proto is None:
                 plan.forwarded_proto = value
+            return returned or bool(plan.forwarded_proto)  # the first one decides for all
+        if name == client_cert.NAME and not self._client_cert_passes:
+            plan.client_cert += self.spelt(line)
             return False
         if name == b"x-forwarded-host":
             return self._forwarded_host == "pass"
@@ -300,6 +355,8 @@ class ForwardingRules:
             plan.needs_start = False
         elif name == b"x-cf-process-instance":
             plan.process_instance = value
+        elif name == b"x-vcap-trace":
+            plan.vcap_traced = self.vcap_trace.knows_key(value)
         elif name == b"referer":
             plan.referer = value
         elif name == b"user-agent":
@@ -311,7 +368,7 @@ class ForwardingRules:
     def response_plan(self, head: bytes) -> ResponsePlan:
         """From a whole response head. Raises BadMessage (502)."""
         response = parse_head(head, self.response_limits)
-        plan = ResponsePlan(response)
+        plan = ResponsePlan(response, self)
         plan.session = self.sticky.session(line for line in response.lines if line.special)
         return plan
 
@@ -320,6 +377,7 @@ class ResponsePlan:
     """All that a response head decides. ``head`` is status line and fields as an HTTP/1.1 client gets them."""
 
     __slots__ = (
+        "_unrewritten",
         "bodiless",
         "body_length",
         "chunked",
@@ -334,7 +392,7 @@ class ResponsePlan:
         "status",
     )
 
-    def __init__(self, response: ResponseHead) -> None:
+    def __init__(self, response: ResponseHead, rules: ForwardingRules) -> None:
         self.status = response.status
         self.bodiless = response.bodiless
         """No body whatever the fields say."""
@@ -351,27 +409,39 @@ class ResponsePlan:
         elif response.status < 200 or response.status == 204:
             dropped |= {b"content-length", b"transfer-encoding"}
         kept = [line for line in response.lines if line.name not in dropped]
-        names = {line.name for line in kept if line.special}
-        status_line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
-        self.head = status_line + b"".join([line.raw for line in kept])
-        """Without the empty line at the end."""
-        self.http2 = b""
-        """The same as an HTTP/2 header block, once it has been sent by HTTP/2."""
+        self._write(b"HTTP/1.1 %d %b" % (response.status, response.reason), kept, rules)
         self.session: Session | None = None
         """What the application says of a sticky session, or of what may become one."""
+
+    def _write(self, status_line: bytes, lines: list[Line], rules: ForwardingRules) -> None:
+        """Make the head from the lines that may be passed on, and work out what it still needs."""
+        rewritten = lines if self.status == 101 else rules.rewriting.apply(lines)
+        head = self.head = _head(status_line, rewritten, rules)
+        """Without the empty line at the end."""
+        self._unrewritten = head if rewritten == lines else _head(status_line, lines, rules)
+        self.http2 = b""
+        """The same as an HTTP/2 header block, once it has been sent by HTTP/2."""
+        names = {line.name for line in rewritten if line.special}
         self.has_date = b"date" in names
-        self.has_request_id = b"x-vcap-request-id" in names
+        self.has_request_id = b"x-vcap-request-id" in names or (rules.rewriting.hides_request_id and self.status != 101)
+        """Whether it has one already, or is to have none."""
         delimited = self.bodiless or self.chunked or self.content_length >= 0
-        self.plain = self.has_date and not self.has_request_id and delimited
+        self.plain = self.has_date and not self.has_request_id and delimited and not rules.sorts
         """Needs nothing but the request id: what nearly every response is."""
 
-    def with_lines(self, lines: bytes) -> ResponsePlan:
-        """The same response with more field lines, each with its CRLF: for what differs from request to request."""
+    def with_lines(
+        self, lines: bytes, rules: ForwardingRules, replaced: frozenset[bytes] = frozenset()
+    ) -> ResponsePlan:
+        """The same response with more field lines, each with its CRLF: for what differs from request to request.
+
+        Lines with names in ``replaced`` (lower case) leave it. What is added is rewritten as all fields are.
+        """
         other = ResponsePlan.__new__(ResponsePlan)
         for name in ResponsePlan.__slots__:
             setattr(other, name, getattr(self, name))
-        other.head = self.head + lines
-        other.http2 = b""
+        status_line, _, fields = self._unrewritten.partition(b"\r\n")
+        kept = [line for line in field_lines(fields) if line.name not in replaced]
+        other._write(status_line, kept + field_lines(lines), rules)
         return other
 
     def framed_for(self, minor: int, is_head: bool) -> tuple[bytes, Recoder | None, bool]:
@@ -386,3 +456,7 @@ class ResponsePlan:
         if minor:
             return self.head + b"Transfer-Encoding: chunked\r\n", ToChunks(), True
         return self.head, None, False
+
+
+def _head(status_line: bytes, lines: list[Line], rules: ForwardingRules) -> bytes:
+    return b"%b\r\n%b" % (status_line, b"".join(map(rules.spelt, lines)))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from wsproto.utilities import generate_accept_token, generate_nonce
 
-from router import answers, log_entry
+from router import answers, client_cert, log_entry
 from router.answers import Answer, malformed
 from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
 from router.http1.grammar import BadMessage
@@ -70,6 +70,7 @@ class Http2Client(Http2Wire["ClientStream"]):
         "_open_heads",
         "_peer",
         "_preface",
+        "cert_field",
         "forward_fields",
         "ip",
         "scheme",
@@ -84,6 +85,7 @@ class Http2Client(Http2Wire["ClientStream"]):
         self.scheme = scheme
         self.ip = b""
         self.forward_fields = b""
+        self.cert_field = b""
         self._preface = PREFACE
         """What of the preface has not come yet."""
         self._heads: dict[bytes, Head] = {}
@@ -111,6 +113,9 @@ class Http2Client(Http2Wire["ClientStream"]):
         if peer:
             self._peer = peer
             self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
+        if edge.shows_client_certs and self.scheme == b"https":
+            self.cert_field = client_cert.own_line(transport)
+            self.forward_fields += client_cert.lines(edge.rules.client_cert_mode, b"", self.cert_field, tls=True)
         self.deadline = self.idle_until = monotonic() + edge.read_header_timeout
         admitted = True
         if self._layer is not None:
@@ -325,6 +330,10 @@ class ClientStream(Stream):
         return self.connection.forward_fields
 
     @property
+    def cert_field(self) -> bytes:
+        return self.connection.cert_field
+
+    @property
     def ip(self) -> bytes:
         return self.connection.ip
 
@@ -502,7 +511,11 @@ class ClientStream(Stream):
         self._over()
 
     def _send_answer(self, answer: Answer, more: bytes, is_head: bool) -> None:
-        fields = translation.fields_block(answer.fields + self.connection.edge.date_field())
+        edge = self.connection.edge
+        rewriting = edge.rules.rewriting
+        fields = translation.fields_block(rewriting.applied(answer.fields) + edge.date_field())
+        if rewriting.hides_request_id:
+            more = b""
         block = encoded(b":status", b"%d" % answer.status) + fields + more
         payload = b"" if is_head else answer.payload
         self._put_headers(block, not payload)

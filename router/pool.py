@@ -73,9 +73,9 @@ class Endpoint:
         """The field lines that tell the application who it is (gorouter reference 4.1)."""
         record = self.record
         self.fields = (
-            f"X-CF-ApplicationID: {record.app}\r\n"
-            f"X-CF-InstanceID: {record.private_instance_id or self.address}\r\n"
-            f"X-CF-InstanceIndex: {record.private_instance_index}\r\n"
+            f"X-Cf-Applicationid: {record.app}\r\n"
+            f"X-Cf-Instanceid: {record.private_instance_id or self.address}\r\n"
+            f"X-Cf-Instanceindex: {record.private_instance_index}\r\n"
         ).encode()
         return self.fields
 

@@ -122,9 +122,9 @@ class Native:
     proxy_required: bool = False
     """Reset a connection of a trusted peer that does not begin with a PROXY header."""
     header_names: Annotated[str, OneOf(("canonical", "as_received"))] = "canonical"
-    """Header names to backends over HTTP/1: ``canonical`` as Go writes them (as Gorouter does), or ``as_received``."""
+    """Header names on HTTP/1, both ways: ``canonical`` as Go writes them (as Gorouter does), or ``as_received``."""
     header_order: Annotated[str, OneOf(("as_received", "sorted"))] = "as_received"
-    """Headers to backends: in the client's order, or ``sorted`` by name (as Gorouter does)."""
+    """Headers on HTTP/1: in their sender's order and ours behind, or ``sorted`` by name (as Gorouter does)."""
     prune_failed_tls_endpoints: bool = False
     """Take an endpoint out of the table when it fails its TLS handshake (as Gorouter does), not just pass it over."""
     route_service_max_hops: Count = 8

@@ -35,9 +35,9 @@ ID_LINE: Final = len(b"X-Vcap-Request-Id: ") + 36 + 2
 
 _B3_NAMES: Final = (b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"b3")
 _W3C_NAMES: Final = (b"traceparent", b"tracestate")
-_B3_MADE: Final = (b"X-B3-TraceId: ", b"\r\nX-B3-SpanId: ", b"\r\nb3: ", b"-", b"\r\n")
+_B3_MADE: Final = (b"X-B3-Traceid: ", b"\r\nX-B3-Spanid: ", b"\r\nB3: ", b"-", b"\r\n")
 """The B3 lines of a block, without what stands between: trace, span, trace, span."""
-_W3C_MADE: Final = (b"traceparent: 00-", b"-", b"-01\r\ntracestate: ", b"=", b"\r\n")
+_W3C_MADE: Final = (b"Traceparent: 00-", b"-", b"-01\r\nTracestate: ", b"=", b"\r\n")
 """The W3C lines of a block: trace, span, our key, span."""
 
 _TRACE: Final = slice(ID_LINE + 14, ID_LINE + 46)
@@ -195,8 +195,8 @@ class Tracing:
         if parent is not None:
             trace, flags = parent.groups()
             continued.parts = (
-                b"traceparent: 00-%b-" % trace,
-                b"-%b\r\ntracestate: %b=" % (flags, key),
+                b"Traceparent: 00-%b-" % trace,
+                b"-%b\r\nTracestate: %b=" % (flags, key),
                 b"".join([b"," + member for member in _others(b",".join(state), key)]) + b"\r\n",
             )
             if continued.ids is None and not makes_b3:

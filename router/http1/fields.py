@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from router.http1.grammar import TOKEN, VOUCHED_FOR, BadMessage
+from router.http1.names import canonical
 
 REMEMBERED: Final = 4096
 """How many lines are remembered, the least recently seen making room."""
@@ -38,12 +39,14 @@ SPECIAL: Final = frozenset(
         b"x-cf-instanceid",
         b"x-cf-instanceindex",
         b"x-cf-process-instance",
+        b"x-forwarded-client-cert",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-proto",
         b"x-idempotency-key",
         b"x-request-start",
         b"x-vcap-request-id",
+        b"x-vcap-trace",
     )
 )
 """Names that some rule, here or in the forwarding rules, looks at. Lines of all others pass as they are."""
@@ -63,16 +66,19 @@ _LINE: Final = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]
 class Line:
     """One field line (RFC 9112 section 5): no folding, no space before the colon, no control byte, no bare CR or LF."""
 
-    __slots__ = ("name", "raw", "special", "value")
+    __slots__ = ("canonical", "name", "raw", "special", "value")
 
-    def __init__(self, name: bytes, value: bytes, raw: bytes) -> None:
-        self.name = name
-        """In lower case."""
+    def __init__(self, spelt: bytes, value: bytes, raw: bytes) -> None:
+        """``spelt``: the name as it came."""
+        self.name = spelt.lower()
         self.value = value
         """Without outer white space."""
         self.raw = raw
         """As it came, with its CRLF."""
-        self.special = _is_special(name)
+        rewritten = b"%b: %b\r\n" % (canonical(spelt), value)
+        self.canonical = raw if raw == rewritten else rewritten
+        """As Go would write it, with its CRLF."""
+        self.special = _is_special(self.name)
 
 
 @lru_cache(REMEMBERED)
@@ -80,7 +86,7 @@ def _parse(text: bytes) -> Line:
     match = _LINE.fullmatch(text)
     if match is None:
         raise BadMessage(400, "malformed header field")
-    return Line(match[1].lower(), match[2].rstrip(b" \t"), text + b"\r\n")
+    return Line(match[1], match[2].rstrip(b" \t"), text + b"\r\n")
 
 
 _parse_long = _parse.__wrapped__
@@ -96,4 +102,4 @@ def field_lines(block: bytes) -> list[Line]:
 
 def our_line(name: bytes, value: bytes) -> Line:
     """A line that the router writes."""
-    return Line(name.lower(), value, b"%b: %b\r\n" % (name, value))
+    return Line(name, value, b"%b: %b\r\n" % (name, value))

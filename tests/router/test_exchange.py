@@ -34,7 +34,7 @@ def test_a_request_reaches_the_backend_and_its_answer_the_client(edge: RunningEd
     assert response.body == b"ok"
     (request,) = seen
     assert request.first == b"GET /a%20b?x=1&y HTTP/1.1"
-    assert request.fields[:4] == [(b"Host", b"App.Test:8080"), (b"X-One", b"1"), (b"accept", b"*/*"), (b"X-One", b"2")]
+    assert request.fields[:4] == [(b"Host", b"App.Test:8080"), (b"X-One", b"1"), (b"Accept", b"*/*"), (b"X-One", b"2")]
     assert request.get("X-Forwarded-For") == b"127.0.0.1"
     assert request.get("X-Forwarded-Proto") == b"http"
     assert re.fullmatch(rb"\d{13}", request.get("X-Request-Start") or b"")

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from router.forwarding import HOP_BY_HOP, ForwardingRules, RequestPlan, ResponsePlan, host_key
 from router.http1.grammar import BadMessage
+from router.http1.names import canonical
 from router.settings import Native, Settings
 
 RULES = ForwardingRules(Settings())
+AS_RECEIVED = ForwardingRules(Settings(millrace=Native(header_names="as_received")))
 NEVER_FORWARDED = HOP_BY_HOP | {
     b"x-vcap-request-id",
     b"x-cf-applicationid",
@@ -82,6 +84,12 @@ def response(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> ResponsePlan:
     return RULES.response_plan(block(first, *lines) + b"\r\n")
 
 
+def respelt(line: bytes) -> bytes:
+    """A field line as Go writes it."""
+    name, _, value = line.partition(b":")
+    return canonical(name) + b": " + value.strip(b" \t")
+
+
 def named(lines: list[bytes], *names: bytes) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() in names]
 
@@ -90,7 +98,7 @@ class TestRequests:
     @given(st.lists(request_lines, max_size=8))
     def test_lines_without_a_rule_pass_in_order_and_untouched(self, lines: list[bytes]) -> None:
         try:
-            made = plan(*lines)
+            made = plan(*lines, rules=AS_RECEIVED)
         except BadMessage:
             return
         sent = made.fields.split(b"\r\n")[:-1]
@@ -98,6 +106,7 @@ class TestRequests:
         ours = (*NEVER_FORWARDED, b"x-forwarded-for", b"x-forwarded-proto", b"content-length")
         untouched = [line for line in lines if line.partition(b":")[0].lower() not in {*ours, *(options & {b"x-hop"})}]
         assert [line for line in sent if not named([line], *ours)] == untouched
+        assert plan(*lines).fields.split(b"\r\n")[:-1] == [respelt(line) for line in sent]
 
     @given(st.lists(request_lines, max_size=8))
     def test_hop_by_hop_fields_and_forged_identities_end_here(self, lines: list[bytes]) -> None:
@@ -106,7 +115,7 @@ class TestRequests:
         except BadMessage:
             return
         sent = made.fields.split(b"\r\n")[:-1]
-        expected = [b"TE: trailers"] if made.trailers else []
+        expected = [b"Te: trailers"] if made.trailers else []
         expected += [b"Connection: Upgrade", b"Upgrade: " + made.upgrade] if made.upgrade else []
         assert named(sent, *NEVER_FORWARDED) == expected
 
@@ -158,7 +167,7 @@ class TestRequests:
         "lines", [(b"TE: trailers, gzip",), (b"TE: trailers", b"TE: gzip"), (b"te: gzip,Trailers",)]
     )
     def test_trailers_are_the_one_transfer_coding_that_passes(self, lines: tuple[bytes, ...]) -> None:
-        assert plan(*lines).fields == b"TE: trailers\r\n"
+        assert plan(*lines).fields == b"Te: trailers\r\n"
 
     def test_forwarded_for_is_folded_in_order(self) -> None:
         made = plan(b"X-Forwarded-For: 1.1.1.1, 2.2.2.2", b"A: b", b"x-forwarded-for: 3.3.3.3")
@@ -170,7 +179,7 @@ class TestRequests:
             (Settings(), (), None),
             (Settings(), (b"X-Forwarded-Proto: https",), b"https"),
             (Settings(), (b"X-Forwarded-Proto:",), None),
-            (Settings(), (b"X-Forwarded-Proto: a", b"X-Forwarded-Proto: b"), b"a"),
+            (Settings(), (b"X-Forwarded-Proto:", b"X-Forwarded-Proto: b"), None),
             (Settings(sanitize_forwarded_proto=True), (b"X-Forwarded-Proto: a",), None),
             (Settings(force_forwarded_proto_https=True), (), b"https"),
             (Settings(force_forwarded_proto_https=True), (b"X-Forwarded-Proto: a",), b"https"),
@@ -181,6 +190,11 @@ class TestRequests:
         made = plan(*lines, rules=ForwardingRules(settings))
         assert made.forwarded_proto == expected
         assert made.fields == (b"X-Forwarded-Proto: %b\r\n" % expected if expected is not None else b"")
+
+    def test_of_several_forwarded_protos_the_first_decides_for_all(self) -> None:
+        made = plan(b"X-Forwarded-Proto: a", b"x-forwarded-proto: b")
+        assert made.fields == b"X-Forwarded-Proto: a\r\nX-Forwarded-Proto: b\r\n"
+        assert made.forwarded_proto == b"a"
 
     @pytest.mark.parametrize(
         ("rule", "expected"),
@@ -229,11 +243,11 @@ class TestResponses:
         assert made.bodiless == (status in (101, 103, 204, 304))
         if status == 101:
             assert [line for line in sent if not named([line], b"content-length")] == [
-                line for line in lines if not named([line], b"content-length")
+                respelt(line) for line in lines if not named([line], b"content-length")
             ]
         else:
             assert not named(sent, *HOP_BY_HOP)
-            assert named(sent, b"set-cookie") == named(lines, b"set-cookie")
+            assert named(sent, b"set-cookie") == [respelt(line) for line in named(lines, b"set-cookie")]
         if status in (103, 204):
             assert not named(sent, b"content-length", b"transfer-encoding")
         elif status != 101:
