@@ -17,6 +17,8 @@ from router.http1.grammar import list_members as members
 _METHOD: Final = re.compile(TOKEN).fullmatch
 _TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x100) if byte != 0x7F)
 """No space and no control byte. Bytes beyond ASCII are against RFC 3986, but pass: browsers of old send them."""
+_PATH_BYTES: Final = b"%/:@[]!$&'()*+,;=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""What may stand in a path (RFC 3986 section 3.3), and brackets, which browsers leave as they are."""
 _VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _OTHER_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"(?i)([a-z][a-z0-9+.-]*)://([^/?#]*)([^#]*)")
@@ -50,12 +52,13 @@ class RequestLine:
 
 
 def route_path(target: bytes) -> str:
-    """The part of an origin-form target that routes are matched with."""
+    """The part of an origin-form target that routes are matched with; bytes that no path may hold as %XX."""
     path = target.partition(b"?")[0]
     if path == b"/":
         return ""
-    text = path.decode("latin-1") if path.isascii() else "".join(chr(c) if c < 128 else f"%{c:02x}" for c in path)
-    return text.lower().removesuffix("/")
+    if path.translate(None, _PATH_BYTES):
+        path = b"".join(b"%c" % c if c in _PATH_BYTES else b"%%%02x" % c for c in path)
+    return path.decode().lower().removesuffix("/")
 
 
 def parse_line(line: bytes, limits: Limits) -> RequestLine:

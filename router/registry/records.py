@@ -28,7 +28,8 @@ NO_PAIRS: Final[Mapping[str, str]] = MappingProxyType({})
 _LABEL = r"[a-z0-9_]+(?:-+[a-z0-9_]+)*"
 _HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _PATH = re.compile(r"[!-\"$-.0->@-~/]*")
-_ROUTE_KEY = re.compile(_HOST.pattern + r"(?:/[!-\"$-.0->@\[-~/]*)?")
+_NOT_IN_PATHS = re.compile(r"[\"<>\\^`{|}]")
+_ROUTE_KEY = re.compile(_HOST.pattern + r"(?:/[!$-;=@\[\]_a-z~]*)?")
 _TCP_ROUTE_KEY = re.compile(rf"tcp:(?P<port>[1-9][0-9]{{0,4}})(?:/{_HOST.pattern})?")
 _TCP: Final = "tcp:"
 """What keys of TCP routes begin with, and no other key can."""
@@ -43,7 +44,8 @@ def route_key(text: str) -> str:
     """The key of a route: ``host[/path]``, lower-cased, without query and trailing slashes.
 
     The host may begin with ``*.``. Follows Gorouter's lookup rules: host and path match without regard to case, the
-    path is compared as it stands on the wire, by whole segments.
+    path is compared as it stands on the wire, by whole segments. What RFC 3986 has in no path becomes %XX, as it does
+    in requests.
 
     A TCP route is ``tcp:PORT``, or ``tcp:PORT/name`` for the TLS clients of this port that ask for that server name,
     which may begin with ``*.`` as well.
@@ -64,6 +66,8 @@ def route_key(text: str) -> str:
         raise InvalidRecord(f"route {text!r}: the path may hold printable ASCII only, percent-encoded as on the wire")
     if path.count("/") >= MAX_PATH_SEGMENTS:
         raise InvalidRecord(f"route {text!r}: more than {MAX_PATH_SEGMENTS} path segments")
+    if _NOT_IN_PATHS.search(path):
+        return route_key(_NOT_IN_PATHS.sub(lambda match: f"%{ord(match[0]):02x}", key))
     return key
 
 
