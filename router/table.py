@@ -3,7 +3,7 @@ to pools.
 
 Lookup costs a dictionary access per path segment and per wildcard level, whatever the number of routes. The rules are
 those of gorouter's reference section 2: the longest prefix of whole segments whose pool has endpoints; wildcards only
-where the host itself has none, the most specific first.
+where the host itself has none, the most specific first. A pool without endpoints hides no other one.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class RouteTable:
             pool = self._pools.get(host)
             if pool is not None and pool.endpoints:
                 return pool
-            if not self._wildcards:
-                return pool
         else:
             pool = self._by_path(host, path)
-        if pool is None and self._wildcards:
-            return self._by_wildcard(host, path)
+        if self._wildcards and (pool is None or not pool.endpoints):
+            wildcard = self._by_wildcard(host, path)
+            if wildcard is not None and (pool is None or wildcard.endpoints):
+                return wildcard
         return pool
 
     def path_matters(self, host: str) -> bool:

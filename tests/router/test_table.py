@@ -42,12 +42,9 @@ class Naive:
         return next((route for route in candidates if self.routes[route]), candidates[0] if candidates else None)
 
     def lookup(self, host: str, path: str) -> str | None:
-        own = self.best(self.by_path(host, path))
-        if own is not None:
-            return own
         labels = host.split(".")
-        wildcards = ["*." + ".".join(labels[skipped:]) for skipped in range(1, len(labels))]
-        return self.best([route for wildcard in wildcards for route in self.by_path(wildcard, path)])
+        hosts = [host, *("*." + ".".join(labels[skipped:]) for skipped in range(1, len(labels)))]
+        return self.best([route for one in hosts for route in self.by_path(one, path)])
 
 
 class TableMachine(RuleBasedStateMachine):
