@@ -146,9 +146,9 @@ class RequestPlan:
         """Needs nothing but the connection's own forwarding lines and a start time: what nearly every request is."""
         self.special = False
         """Asks for something of the router before it is routed as others are: see ``Exchange.begin``."""
-        self.app_instance: bytes | None = None
-        """Value of X-CF-App-Instance, and of X-CF-Process-Instance below."""
-        self.process_instance: bytes | None = None
+        self.app_instance = b""
+        """The first value of X-CF-App-Instance, and of X-CF-Process-Instance below."""
+        self.process_instance = b""
         self.chosen: Chosen | Answer | None = None
         """The instance that those two ask for, or the answer to what is malformed in them."""
         self.host_address = b""
@@ -179,7 +179,8 @@ class RequestPlan:
 @lru_cache(1024)
 def host_key(host: bytes) -> str:
     """Host without port, in lower case: what routes are matched with."""
-    name = host if host[:1] == b"[" else host.partition(b":")[0]
+    literal, bracket, _ = host.partition(b"]")
+    name = literal + bracket if bracket else host.partition(b":")[0]
     return name.decode("latin-1").lower()
 
 
@@ -334,7 +335,7 @@ class ForwardingRules:
                 plan.trailers = plan.trailers or b"trailers" in list_members(value)
             return False
         if name == b"x-cf-app-instance":
-            plan.app_instance = value
+            plan.app_instance = plan.app_instance or value
         if name in _REPLACED:
             return False
         if name == b"x-forwarded-for":
@@ -354,7 +355,7 @@ class ForwardingRules:
         if name == b"x-request-start":
             plan.needs_start = False
         elif name == b"x-cf-process-instance":
-            plan.process_instance = value
+            plan.process_instance = plan.process_instance or value
         elif name == b"x-vcap-trace":
             plan.vcap_traced = self.vcap_trace.knows_key(value)
         elif name == b"referer":

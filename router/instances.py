@@ -50,14 +50,14 @@ class Chosen(NamedTuple):
         return answers.unknown_instance(host, self.guid, self.number, of_process=self.of_process)
 
 
-def chosen(app_instance: bytes | None, process_instance: bytes | None) -> Chosen | Answer | None:
-    """From the values of the two fields, None where a request has it not; an Answer refuses what is malformed."""
-    if app_instance is not None:
+def chosen(app_instance: bytes, process_instance: bytes) -> Chosen | Answer | None:
+    """From the values of the two fields, empty where a request has it not; an Answer refuses what is malformed."""
+    if app_instance:
         match = _APP.fullmatch(app_instance)
         if match is None:
             return answers.invalid_app_instance()
         return Chosen(match[1].decode(), match[2].decode(), of_process=False)
-    if process_instance is not None:
+    if process_instance:
         match = _PROCESS.fullmatch(process_instance)
         if match is None:
             return answers.invalid_process_instance()
