@@ -254,7 +254,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
     if start is None:
         return 0
     settings: Settings = from_plain(Settings, start["settings"])
-    logs.to_stdout(settings.logging.level, worker=start["slot"])
+    logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging), worker=start["slot"])
     try:
         sockets = {name: socket.socket(fileno=number) for name, number in listening.items()}
         await Worker(channel, sockets, start["slot"], settings).run()
