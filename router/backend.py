@@ -443,8 +443,8 @@ def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
     before = plan.forwarded_for + b", " if plan.forwarded_for else b""
     parts = [b"X-Forwarded-For: %b%b\r\n" % (before, client.ip)]
     if client.cert_field or plan.client_cert:
-        mode = edge.rules.client_cert_mode
-        parts.append(client_cert.lines(mode, plan.client_cert, client.cert_field, tls=client.scheme == b"https"))
+        mode, tls = edge.rules.client_cert_mode, client.scheme == b"https"
+        parts.append(client_cert.lines(mode, plan.client_cert, client.cert_field, tls=tls, returned=plan.returned))
     if plan.forwarded_proto is None:
         parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
     if plan.needs_start:

@@ -19,8 +19,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from router.backend import reason
+from router.route_services import hairpin
+from router.route_services.service import ServiceEndpoint
 from router.tls import failures
-from router.tls.backend_tls import server_name
+from router.tls.backend_tls import BackendTls, server_name
 from router.tls.contexts import H2
 from router.tls.handshake import Handshake
 from router.tls.layer import TlsLayer
@@ -85,12 +87,20 @@ class Dial(Handshake):
         record = self.endpoint.record
         self._tls_wanted = bool(record.tls_port)
         try:
-            await self._edge.loop.create_connection(lambda: self, record.host, record.tls_port or record.port)
+            if isinstance(self.endpoint, ServiceEndpoint) and self.endpoint.hairpins:
+                await hairpin.connect(self._edge, self)
+            else:
+                await self._edge.loop.create_connection(lambda: self, record.host, record.tls_port or record.port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
             marks = not isinstance(error, OSError) or error.errno not in OUR_SHORTAGE
             self._give_up(DialFailure(self._told(f"connect: {reason(error)}"), marks=marks))
         finally:
             self._task = None
+
+    @property
+    def _sessions(self) -> BackendTls:
+        own = self.endpoint.tls if isinstance(self.endpoint, ServiceEndpoint) else None
+        return own or self._edge.backend_tls
 
     def _told(self, what: str) -> str:
         return f"dial tcp {self.endpoint.address}: {what}"
@@ -105,7 +115,7 @@ class Dial(Handshake):
         elif self._tls_wanted:
             edge, record = self._edge, self.endpoint.record
             self.deadline = monotonic() + edge.tls_handshake_timeout
-            tls = edge.backend_tls
+            tls = self._sessions
             self.begin(
                 tls.context(self._http2),
                 server_side=False,
@@ -119,7 +129,7 @@ class Dial(Handshake):
             protocol.connection_made(transport)
 
     def opened(self, layer: TlsLayer) -> asyncio.Protocol:
-        layer.at_end = partial(self._edge.backend_tls.keep_session, self.endpoint.record, self._http2)
+        layer.at_end = partial(self._sessions.keep_session, self.endpoint.record, self._http2)
         return self._dialer.dialed(self, layer.alpn == H2)
 
     def failed(self, error: Exception) -> None:

@@ -27,6 +27,7 @@ from router.http1.request import RequestLine, parse_line
 from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
 from router.metrics import Metrics
+from router.route_services.turns import RouteServices
 from router.settings import Settings
 from router.table import RouteTable
 from router.tls.backend_tls import BackendTls
@@ -128,6 +129,7 @@ class Edge:
         self.dial_timeout = settings.endpoint_dial_timeout or inf
         self.tls_handshake_timeout = settings.tls_handshake_timeout or inf
         self.backend_tls = BackendTls(settings)
+        self.route_services = RouteServices(settings, table, self.rules)
         self.endpoint_timeout = settings.endpoint_timeout or inf
         self.response_timeout = min(self.endpoint_timeout, native.response_header_timeout or inf)
         self.progress_timeout = native.body_progress_timeout

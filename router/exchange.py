@@ -31,6 +31,8 @@ from router.http1.request import RequestLine
 from router.http2_backend import Awaited, BackendStream
 from router.instances import Chosen
 from router.pool import Endpoint, Pool
+from router.route_services.service import ServiceEndpoint, ServicePool
+from router.route_services.turns import carries_both
 from router.sticky import Wish, route_start
 from router.tracing import Ids, sent_ids
 
@@ -160,7 +162,8 @@ class Exchange:
         self.request_complete = complete
         edge = self.edge
         plan = self.plan
-        if plan.special:
+        special = plan.special
+        if special:
             refusal = self._refusal()
             if refusal is not None:
                 self.refuse(refusal, complete)
@@ -178,6 +181,14 @@ class Exchange:
                 self.refuse(plan.chosen.unknown(plan.host_field or b""), complete)
                 return
             pool = narrowed
+        if pool.service is not None or special:
+            turn = edge.route_services.turn(self, pool)
+            if isinstance(turn, Answer):
+                self._answer(turn)
+                return
+            if turn is not None:
+                pool, self.line, self.plan = turn
+                plan = self.plan
         self._pool = pool
         if body:
             effort = self._effort = _Effort()
@@ -389,7 +400,8 @@ class Exchange:
             if not again:
                 effort.tried = [*(effort.tried or ()), endpoint]
         repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
-        if repeatable and effort.attempts < edge.max_attempts:
+        most = self._pool.max_attempts if isinstance(self._pool, ServicePool) else edge.max_attempts
+        if repeatable and effort.attempts < most:
             another = self._next(effort.tried)
             if another is not None:
                 edge.metrics.retries += 1
@@ -444,20 +456,23 @@ class Exchange:
     def _with_own_lines(self, plan: ResponsePlan) -> ResponsePlan:
         """The response with what others with the same head do not say: which instance its session is with, and, to who
         has the key, who served it."""
-        assert self.endpoint is not None
+        endpoint = self.endpoint
+        assert endpoint is not None
+        if isinstance(endpoint, ServiceEndpoint):
+            endpoint.answered(plan.status)
         rules = self.edge.rules
         wish = self.plan.wish
-        if plan.session is not None or wish is not None:
+        if (plan.session is not None or wish is not None) and not carries_both(self.plan.signed):
             cookie = rules.sticky.cookie(
                 plan.session,
                 wish.instance if wish is not None else None,
-                self.endpoint.record.private_instance_id,
+                endpoint.record.private_instance_id,
                 route_start(self.line.target, self._pool.route.count("/")),
             )
             if cookie:
                 plan = plan.with_lines(cookie, rules)
         if self.plan.vcap_traced:
-            plan = plan.with_lines(rules.vcap_trace.lines(self.endpoint.address), rules, vcap_trace.REPLACED)
+            plan = plan.with_lines(rules.vcap_trace.lines(endpoint.address), rules, vcap_trace.REPLACED)
         return plan
 
     def more(self, data: bytes, complete: bool) -> None:

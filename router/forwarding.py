@@ -47,6 +47,7 @@ NEVER_DROPPED: Final = frozenset(
     (
         b"authorization",
         b"b3",
+        b"cdn-loop",
         b"content-length",
         b"cookie",
         b"host",
@@ -103,6 +104,8 @@ class RequestPlan:
         "process_instance",
         "referer",
         "repeatable",
+        "returned",
+        "signed",
         "special",
         "trace",
         "trailers",
@@ -160,12 +163,27 @@ class RequestPlan:
         self.vcap_traced = False
         """Asks, with the right key, who serves it."""
         self.wants_lines = False
-        """Its response may get field lines of its own: because of ``wish`` or ``vcap_traced``."""
+        """Its response may get field lines of its own, or is looked at on its way back: see ``Exchange.respond``."""
+        self.signed: RequestFields | None = None
+        """All of its fields, where a route service's signature is among them (`router.route_services.turns`)."""
+        self.returned = False
+        """It is back from a route service, and proved to be."""
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
         self.pool: Pool | None = None
         """What the route table said of ``host`` at ``pool_version``, where the path does not matter."""
         self.pool_version = -1
+
+    def onward(self, fields: bytes) -> RequestPlan:
+        """The same request with other field lines, for a route service: nothing that endpoints are chosen by holds."""
+        other = RequestPlan.__new__(RequestPlan)
+        for name in RequestPlan.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.fields = fields
+        other.http2 = b""
+        other.chosen = other.wish = other.signed = None
+        other.wants_lines = True
+        return other
 
     def value(self, name: bytes) -> bytes | None:
         """Of the first field with this name (lower case) that a backend gets; None if it gets none."""
@@ -277,6 +295,7 @@ class ForwardingRules:
         ``returned``: verified traffic back from a route service, whose X-Forwarded-Proto is the first way's.
         """
         plan = RequestPlan(fields.host)
+        plan.returned = returned
         plan.content_length = fields.content_length
         plan.chunked = fields.chunked
         options = fields.connection
@@ -315,7 +334,7 @@ class ForwardingRules:
             authorization = next((line.value for line in lines if line.name == b"authorization"), b"")
             plan.wish = self.sticky.wish(cookies, authorization)
         plan.host_address = host_address(plan.host)
-        plan.special = bool(plan.chosen or plan.host_address)
+        plan.special = bool(plan.chosen or plan.host_address or plan.signed)
         plan.wants_lines = plan.vcap_traced or plan.wish is not None
         usual = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
         plan.plain = usual and not (self.sorts or plan.last or plan.upgrade or plan.client_cert)
@@ -358,6 +377,8 @@ class ForwardingRules:
             plan.process_instance = plan.process_instance or value
         elif name == b"x-vcap-trace":
             plan.vcap_traced = self.vcap_trace.knows_key(value)
+        elif name == b"x-cf-proxy-signature":
+            plan.signed = fields
         elif name == b"referer":
             plan.referer = value
         elif name == b"user-agent":

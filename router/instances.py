@@ -38,6 +38,7 @@ class Chosen(NamedTuple):
         narrowed = Pool(pool.route)
         narrowed.endpoints = meant if self.of_process else meant[-1:]
         narrowed.algorithm = pool.algorithm
+        narrowed.service = pool.service
         return narrowed
 
     def _is(self, endpoint: Endpoint) -> bool:

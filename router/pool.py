@@ -20,6 +20,7 @@ from router.registry.records import EndpointRecord
 if TYPE_CHECKING:
     from router.backend import BackendConnection
     from router.http2_backend import Http2Backend
+    from router.route_services.service import RouteService
 
 ROUND_ROBIN: Final = "round-robin"
 LEAST_CONNECTION: Final = "least-connection"
@@ -83,7 +84,7 @@ class Endpoint:
 class Pool:
     """The endpoints of one route, in order of registration."""
 
-    __slots__ = ("_derived", "_next", "algorithm", "emptied_at", "endpoints", "hashing", "route")
+    __slots__ = ("_derived", "_next", "algorithm", "emptied_at", "endpoints", "hashing", "route", "service")
 
     def __init__(self, route: str = "") -> None:
         self.route = route
@@ -92,6 +93,8 @@ class Pool:
         """What the registration that said so last asked for; empty: the router's own setting holds."""
         self.hashing: HashOptions | None = None
         """Where the algorithm is ``hash``."""
+        self.service: RouteService | None = None
+        """What the registration that came last wants requests to pass through first."""
         self.endpoints: tuple[Endpoint, ...] = _NONE
         self.emptied_at = 0.0
         """Monotonic seconds at which the last endpoint left, while there is none."""

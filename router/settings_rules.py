@@ -13,6 +13,7 @@ from router.config import ConfigError
 from router.listening import tcp_ports
 from router.proxy_layer import networks
 from router.registry.connect import InvalidRedisUrl, parse
+from router.route_services.hairpin import Allowlist
 from router.settings import NatsHost, Settings
 from router.tls import check as tls_check
 
@@ -78,6 +79,10 @@ def _problems(settings: Settings) -> list[str]:
     except ValueError as error:
         found.append(f"millrace.tcp_ports: {error}")
     found += _proxy_problems(settings)
+    try:
+        Allowlist(settings.route_services_hairpinning_allowlist)
+    except ValueError as error:
+        found.append(f"route_services_hairpinning_allowlist: {error}")
     if settings.routing_table_sharding_mode == "segments" and not settings.isolation_segments:
         found.append(
             "routing_table_sharding_mode: segments takes in the endpoints of isolation_segments, which is empty; "
@@ -86,18 +91,9 @@ def _problems(settings: Settings) -> list[str]:
     for name, buckets in _buckets(settings):
         if not buckets or list(buckets) != sorted(set(buckets)):
             found.append(f"prometheus.meters.{name}: give numbers that rise")
-    if settings.routing_api.uri and settings.routing_api.port and not settings.routing_api.auth_disabled:
-        found += _token_problems(settings)
+    if bool(settings.status.tls.certificate) != bool(settings.status.tls.key):
+        found.append("status.tls: give certificate and key, or neither")
     return found
-
-
-def _token_problems(settings: Settings) -> list[str]:
-    if settings.oauth.port and settings.oauth.token_endpoint:
-        return []
-    return [
-        "oauth.token_endpoint, oauth.port: UAA client requires TLS enabled; say where the UAA is, "
-        "or set routing_api.auth_disabled"
-    ]
 
 
 def _proxy_problems(settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ from time import monotonic
 
 from router.pool import Endpoint, Pool
 from router.registry.records import EndpointRecord, tcp_route
+from router.route_services.service import Services
 
 
 class RouteTable:
@@ -25,6 +26,7 @@ class RouteTable:
         "_endpoints",
         "_pools",
         "_segments",
+        "_services",
         "_superseded",
         "_wildcard_paths",
         "_wildcards",
@@ -51,6 +53,7 @@ class RouteTable:
         """How many routes begin with ``*.``, and how many of these have a path."""
         self._wildcard_paths = 0
         self._emptied: deque[tuple[float, str]] = deque()
+        self._services = Services()
 
     def __len__(self) -> int:
         return len(self._pools)
@@ -148,6 +151,8 @@ class RouteTable:
                 self._count_route(route, 1)
         if record.options:
             pool.ask_for(record.options)
+        if record.route_service_url or pool.service is not None:
+            pool.service = self._services.rebound(pool.service, record.route_service_url)
         endpoints = pool.endpoints
         if not endpoints:
             self.version += 1
@@ -222,7 +227,7 @@ class RouteTable:
 
     def _forget(self, route: str) -> None:
         self.version += 1
-        del self._pools[route]
+        self._services.rebound(self._pools.pop(route).service, "")
         self._count_route(route, -1)
 
     def _count_route(self, route: str, change: int) -> None:

@@ -109,6 +109,7 @@ class Worker:
     async def _serve_when_caught_up(self) -> None:
         await self._caught_up.wait()
         self._edge.backend_tls.prepare()
+        self._edge.route_services.prepare()
         _settle_memory()
         self._edge.start()
         loop = asyncio.get_running_loop()
@@ -254,7 +255,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
     if start is None:
         return 0
     settings: Settings = from_plain(Settings, start["settings"])
-    logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging), worker=start["slot"])
+    logs.to_stdout(settings.logging.level, worker=start["slot"])
     try:
         sockets = {name: socket.socket(fileno=number) for name, number in listening.items()}
         await Worker(channel, sockets, start["slot"], settings).run()

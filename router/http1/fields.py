@@ -39,6 +39,7 @@ SPECIAL: Final = frozenset(
         b"x-cf-instanceid",
         b"x-cf-instanceindex",
         b"x-cf-process-instance",
+        b"x-cf-proxy-signature",
         b"x-forwarded-client-cert",
         b"x-forwarded-for",
         b"x-forwarded-host",

@@ -50,6 +50,14 @@ class RequestLine:
         self.wire = b"%b %b HTTP/1.1\r\n" % (method, target)
         """The line as a backend gets it."""
 
+    def with_target(self, target: bytes) -> RequestLine:
+        """The same request as a backend gets it where it is to be asked for something else."""
+        other = RequestLine.__new__(RequestLine)
+        for name in RequestLine.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.wire = b"%b %b HTTP/1.1\r\n" % (self.method, target)
+        return other
+
 
 def route_path(target: bytes) -> str:
     """The part of an origin-form target that routes are matched with; bytes that no path may hold as %XX."""
@@ -121,6 +129,14 @@ class RequestFields:
         self.connection: frozenset[bytes] = frozenset()
         """Connection options in lower case."""
         self.expect_continue = False
+
+    def without(self, names: frozenset[bytes]) -> RequestFields:
+        """The same fields but for those with these names (lower case), which say nothing of framing."""
+        other = RequestFields()
+        for name in RequestFields.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.lines = [line for line in self.lines if line.name not in names]
+        return other
 
 
 def parse_fields(block: bytes, limits: Limits) -> RequestFields:

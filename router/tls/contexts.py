@@ -44,13 +44,7 @@ def server_context(settings: Settings, pairs: Sequence[KeyPair], protocols: Sequ
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _common(context, settings)
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE  # all of ours are strong: the client knows what it does fast
-    old = settings.min_tls_version in ("TLSv1.0", "TLSv1.1")
-    if old:
-        context.set_ciphers(f"{_cipher_string(settings)}:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # whoever sets TLS 1.0 in a file has been told by its name
-        context.maximum_version = _VERSIONS[settings.max_tls_version]
-        context.minimum_version = _VERSIONS[settings.min_tls_version]
+    _limit_versions(context, settings)
     context.num_tickets = 1  # as Go does: two cost every handshake, and serve only who opens two connections at once
     context.verify_mode = _MODES[settings.client_cert_validation]
     if context.verify_mode != ssl.CERT_NONE:
@@ -83,9 +77,36 @@ def backend_context(settings: Settings, protocols: Sequence[str]) -> ssl.SSLCont
     return context
 
 
+def service_context(settings: Settings) -> ssl.SSLContext:
+    """For route services (gorouter reference 6.3): the versions that clients are offered, and maybe no check at all."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _common(context, settings)
+    _limit_versions(context, settings)
+    context.hostname_checks_common_name = False
+    if settings.skip_ssl_validation:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        _trust(context, settings.ca_certs)
+    if settings.route_services.cert_chain:
+        install(settings.route_services.cert_chain, settings.route_services.private_key, context)
+    return context
+
+
 def _common(context: ssl.SSLContext, settings: Settings) -> None:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_ciphers(_cipher_string(settings))
+
+
+def _limit_versions(context: ssl.SSLContext, settings: Settings) -> None:
+    if settings.min_tls_version in ("TLSv1.0", "TLSv1.1"):
+        context.set_ciphers(f"{_cipher_string(settings)}:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # whoever sets TLS 1.0 in a file has been told by its name
+        context.maximum_version = _VERSIONS[settings.max_tls_version]
+        context.minimum_version = _VERSIONS[settings.min_tls_version]
 
 
 def _trust(context: ssl.SSLContext, texts: Sequence[str]) -> None:
