@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 _SHORT_CACHE: Final = b"Cache-Control: public,max-age=2\r\n"
 _NO_CACHE: Final = b"Cache-Control: no-cache, no-store\r\n"
+TOO_LARGE: Final = "max-request-size-exceeded"
 _REASONS: Final = {
     496: "SSL Certificate Required",
     525: "SSL Handshake Failed",
@@ -60,7 +61,13 @@ def _field_text(text: str) -> bytes:
 
 def malformed(status: int, why: str) -> Answer:
     """A message that breaks the protocol or a limit; nothing of it went to a backend."""
-    return Answer(status, f"malformed_request ({why})", why, closes=True)
+    error = TOO_LARGE if status == 431 else f"malformed_request ({why})"
+    return Answer(status, error, why, closes=True)
+
+
+def head_too_large() -> Answer:
+    """The head is longer than it may be, or has more lines (gorouter reference 5.1)."""
+    return Answer(431, TOO_LARGE, "")
 
 
 def options() -> Answer:

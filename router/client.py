@@ -24,7 +24,7 @@ from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
 from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
 from router.http1.recode import Recoder
-from router.http1.request import ASTERISK, ORIGIN, RequestLine, check_partial_head
+from router.http1.request import ASTERISK, RequestLine, check_partial_head
 from router.http2.frames import PREFACE
 from router.tunnel import WRITE_AT_ONCE, Tunnel, TunnelEnd, reset
 
@@ -49,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_checked",
         "_exchange",
         "_keep",
         "_layer",
@@ -90,6 +91,8 @@ class ClientConnection(asyncio.Protocol):
         self._state = NEW
         self._exchange: Exchange | None = None
         self._tail = b""
+        self._checked = 0
+        """How many bytes of ``_tail`` are known to be able to begin a request head."""
         self._parsing = False
         self._minor = 1
         self._keep = True
@@ -184,34 +187,38 @@ class ClientConnection(asyncio.Protocol):
         edge = self.edge
         begun = bool(self._tail)
         empty_lines = 0
+        checked, self._checked = self._checked, 0
         if begun:
             data = self._tail + data
             self._tail = b""
         self._parsing = True
         try:
             while data:
-                end = data.find(b"\r\n\r\n")
+                end = data.find(b"\r\n\r\n", max(0, checked - 3))
                 eol = data.find(b"\r\n")
                 if eol == 0:  # RFC 9112 section 2.2: an empty line before the request line is no fault
                     empty_lines += 1
                     if empty_lines > MAX_EMPTY_LINES:
                         raise BadMessage(400, "empty lines instead of a request")
                     data = data[2:]
+                    checked = 0
                     continue
                 if end < 0 or end > edge.request_limits.head:
-                    check_partial_head(data, edge.request_limits)
+                    check_partial_head(data, edge.request_limits, checked)
                     if not begun:  # the head has this long as a whole, however it drips in
                         self.deadline = monotonic() + edge.read_header_timeout
                     self._tail = data
+                    self._checked = len(data)
                     return
                 begun = False
+                checked = 0
                 line_text = data[:eol]
                 block = data[eol + 2 : end + 4]
                 line = edge.request_lines.get(line_text) or edge.remember_line(line_text)
                 plan = edge.request_plans.get(block) or edge.remember_request(block)
                 self._minor = line.minor
                 self._keep = (line.minor == 1 or plan.keep_alive) and not plan.close
-                if line.form != ORIGIN or not plan.host or (plan.upgrade and not line.minor):
+                if not line.common or not plan.host:
                     plan = self._unusual(line, plan, block)
                 self.deadline = inf
                 if plan.chunked or plan.content_length > 0:
@@ -241,11 +248,15 @@ class ClientConnection(asyncio.Protocol):
             self._parsing = False
 
     def _unusual(self, line: RequestLine, plan: RequestPlan, block: bytes) -> RequestPlan:
-        """Targets that name their host, requests without one (RFC 9112 section 3.2), and upgrades by HTTP/1.0."""
+        """Targets that name their host, requests without one (RFC 9112 section 3.2), upgrades by HTTP/1.0, and methods
+        whose lack of a body is to be said."""
         if plan.host_field is None and line.minor == 1:
             raise BadMessage(400, "missing required Host header")
         if line.method == b"CONNECT" and (plan.chunked or plan.content_length > 0):
             raise BadMessage(400, "CONNECT with a body")
+        if line.wants_length and plan.content_length < 0 and not plan.chunked:
+            block = block[:-2] + b"Content-Length: 0\r\n\r\n"
+            plan = self.edge.request_plans.get(block) or self.edge.remember_request(block)
         may_upgrade = line.minor == 1
         if (line.authority and line.authority != plan.host_field) or (plan.upgrade and not may_upgrade):
             return self.edge.rules.request_plan_for(block[:-2], line.authority, may_upgrade=may_upgrade)

@@ -22,8 +22,8 @@ from router.client import ClientConnection
 from router.dialing import Dial
 from router.exchange import Exchange
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
-from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine, parse_line
+from router.http1.response import too_long
 from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
 from router.metrics import Metrics
@@ -367,7 +367,7 @@ class Edge:
     def remember_response(self, head: bytes) -> ResponsePlan:
         """Plan for a response head, given without its empty line. Raises BadMessage."""
         if len(head) > self.response_limits.head:
-            raise BadMessage(502, f"response head longer than {self.response_limits.head} bytes")
+            raise too_long(self.response_limits)
         plan = self.rules.response_plan(head + b"\r\n\r\n")
         if self._worth_keeping(head, self.response_plans):
             self.response_plans[head] = plan

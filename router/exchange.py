@@ -174,11 +174,9 @@ class Exchange:
             host = plan.host_field or b""
             self._answer(answers.unknown_route(host) if pool is None else answers.no_endpoints(host))
             return
-        if plan.chosen is not None:
-            assert isinstance(plan.chosen, Chosen)
-            narrowed = plan.chosen.among(pool)
+        if special:
+            narrowed = self._special_pool(pool)
             if narrowed is None:
-                self.refuse(plan.chosen.unknown(plan.host_field or b""), complete)
                 return
             pool = narrowed
         if pool.service is not None or special:
@@ -218,6 +216,23 @@ class Exchange:
         if plan.host_address and plan.host_address == self.client.ip and self.line.method != b"CONNECT":
             return answers.empty_host()
         return None
+
+    def _special_pool(self, pool: Pool) -> Pool | None:
+        """The endpoints of its route that a special request may go to; None if it has been refused."""
+        edge = self.edge
+        plan = self.plan
+        if plan.chosen is not None:
+            assert isinstance(plan.chosen, Chosen)
+            narrowed = plan.chosen.among(pool)
+            if narrowed is None:
+                self.refuse(plan.chosen.unknown(plan.host_field or b""), self.request_complete)
+                return None
+            pool = narrowed
+        if plan.excessive or plan.size + self.line.size >= edge.rules.max_counted:
+            self.endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)  # for the log
+            self._answer(answers.head_too_large())
+            return None
+        return pool
 
     def _preferred(self, pool: Pool) -> Endpoint | None:
         """Who is asked first, where something else than the algorithm may decide (gorouter reference 3.4, 3.9)."""

@@ -71,6 +71,14 @@ _REPLACED: Final = frozenset(
 )
 """Fields of requests that are the router's to set."""
 
+HEAD_SLACK: Final = 4096
+"""Bytes by which a head may be longer than its limit and is looked at all the same, as in Go's server."""
+LINES_SLACK: Final = 4
+"""How many times its limit of lines a head may have and is looked at all the same."""
+LINE_SLACK: Final = 64
+"""Bytes of a request line beyond its target."""
+_PER_LINE: Final = len(": \r\n")
+
 _REPEATABLE: Final = frozenset((b"idempotency-key", b"x-idempotency-key"))
 
 _H2C: Final = frozenset((b"h2c", b"h2"))
@@ -88,6 +96,7 @@ class RequestPlan:
         "close",
         "common",
         "content_length",
+        "excessive",
         "fields",
         "forwarded_for",
         "forwarded_proto",
@@ -106,6 +115,7 @@ class RequestPlan:
         "repeatable",
         "returned",
         "signed",
+        "size",
         "special",
         "trace",
         "trailers",
@@ -147,6 +157,10 @@ class RequestPlan:
         """No body, a host, and the connection stays."""
         self.plain = False
         """Needs nothing but the connection's own forwarding lines and a start time: what nearly every request is."""
+        self.size = 0
+        """Bytes of the field lines as the limit counts them."""
+        self.excessive = False
+        """Has more field lines than it may."""
         self.special = False
         """Asks for something of the router before it is routed as others are: see ``Exchange.begin``."""
         self.app_instance = b""
@@ -237,8 +251,10 @@ class ForwardingRules:
         "_force_https",
         "_forwarded_host",
         "_kept_from_connection",
+        "_max_lines",
         "_sanitize_proto",
         "client_cert_mode",
+        "max_counted",
         "request_limits",
         "response_limits",
         "rewriting",
@@ -266,9 +282,15 @@ class ForwardingRules:
         """A field line as it is passed on."""
         self.sticky = StickyRules(settings)
         self.tracing = Tracing.from_settings(settings)
+        self.max_counted = settings.max_request_header_bytes
+        """From so many bytes on, counted as gorouter reference 5.1 does, a head is too long."""
+        self._max_lines = settings.max_request_headers
         self.request_limits = Limits(
-            settings.max_request_header_bytes, settings.max_request_headers, settings.millrace.max_request_target_bytes
+            settings.max_request_header_bytes + HEAD_SLACK,
+            settings.max_request_headers * LINES_SLACK,
+            settings.millrace.max_request_target_bytes,
         )
+        """Beyond these a head is refused while it arrives, whatever its route."""
         self.response_limits = Limits(settings.max_response_header_bytes, settings.max_response_headers)
 
     def request_plan(self, block: bytes) -> RequestPlan:
@@ -334,7 +356,10 @@ class ForwardingRules:
             authorization = next((line.value for line in lines if line.name == b"authorization"), b"")
             plan.wish = self.sticky.wish(cookies, authorization)
         plan.host_address = host_address(plan.host)
-        plan.special = bool(plan.chosen or plan.host_address or plan.signed)
+        plan.size = sum([len(line.name) + len(line.value) for line in fields.lines]) + _PER_LINE * len(fields.lines)
+        plan.excessive = len(fields.lines) - (fields.host is not None) > self._max_lines
+        near_limit = plan.size + self.request_limits.target + LINE_SLACK >= self.max_counted
+        plan.special = bool(plan.chosen or plan.host_address or plan.signed or near_limit or plan.excessive)
         plan.wants_lines = plan.vcap_traced or plan.wish is not None
         usual = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
         plan.plain = usual and not (self.sorts or plan.last or plan.upgrade or plan.client_cert)

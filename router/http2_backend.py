@@ -333,7 +333,7 @@ class BackendStream(Stream):
         edge = self.connection.edge
         try:
             if pairs is None:
-                raise BadMessage(502, f"response head longer than {edge.response_limits.head} bytes")
+                raise BadMessage(502, "http2: response header list larger than advertised limit")
             if self._plan is not None:
                 self._take_trailers(exchange, self._plan, pairs, end)
                 return

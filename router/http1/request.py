@@ -22,9 +22,13 @@ _PATH_BYTES: Final = b"%/:@[]!$&'()*+,;=-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ
 _VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _OTHER_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"(?i)([a-z][a-z0-9+.-]*)://([^/?#]*)([^#]*)")
+_SCHEMES: Final = frozenset((b"http", b"https"))
+"""Both on every listener: what came by TLS to a load balancer comes without it from there."""
 
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that a proxy may repeat by itself (RFC 9110 section 9.2.2)."""
+
+WITH_LENGTH: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 ORIGIN, ABSOLUTE, AUTHORITY, ASTERISK = range(4)
 """Forms of a request target (RFC 9112 section 3.2)."""
@@ -33,7 +37,20 @@ ORIGIN, ABSOLUTE, AUTHORITY, ASTERISK = range(4)
 class RequestLine:
     """``method SP target SP version``, checked. ``path`` is the target's path as a route key wants it."""
 
-    __slots__ = ("authority", "common", "form", "idempotent", "is_head", "method", "minor", "path", "target", "wire")
+    __slots__ = (
+        "authority",
+        "common",
+        "form",
+        "idempotent",
+        "is_head",
+        "method",
+        "minor",
+        "path",
+        "size",
+        "target",
+        "wants_length",
+        "wire",
+    )
 
     def __init__(self, method: bytes, target: bytes, minor: int, form: int, authority: bytes, path: str) -> None:
         self.method = method
@@ -46,9 +63,13 @@ class RequestLine:
         """Lower-cased, percent-encoded as on the wire, no query, no trailing slash: ``""`` or ``/a/b``."""
         self.idempotent = method in _IDEMPOTENT
         self.is_head = method == b"HEAD"
-        self.common = form == ORIGIN and minor == 1
+        self.wants_length = method in WITH_LENGTH
+        """Whether a request without a body says so by ``Content-Length: 0`` (RFC 9110 section 8.6)."""
+        self.common = form == ORIGIN and minor == 1 and not self.wants_length
         self.wire = b"%b %b HTTP/1.1\r\n" % (method, target)
         """The line as a backend gets it."""
+        self.size = len(self.wire)
+        """Bytes, its CRLF included."""
 
     def with_target(self, target: bytes) -> RequestLine:
         """The same request as a backend gets it where it is to be asked for something else."""
@@ -104,7 +125,7 @@ def parse_line(line: bytes, limits: Limits) -> RequestLine:
     if absolute is None:
         raise BadMessage(400, "malformed request target")
     scheme, authority, rest = absolute.groups()
-    if scheme.lower() != b"http":
+    if scheme.lower() not in _SCHEMES:
         raise BadMessage(421, "request target with a scheme that is not served here")
     if not is_host(authority):
         raise BadMessage(400, "request target with a malformed authority")
@@ -205,19 +226,22 @@ _FRAMING: Final = {
 }
 
 
-def check_partial_head(data: bytes, limits: Limits) -> None:
+def check_partial_head(data: bytes, limits: Limits, checked: int = 0) -> None:
     """Refuse early what can no longer become a request head. ``data`` holds no empty line yet.
+
+    ``checked``: of how many of its first bytes that is known, so that a head that drips in is not read over and over.
 
     Raises BadMessage: 400 for bytes that no head begins with or line ends that are not CRLF, 414 and 431 for length.
     """
-    if broken_line_end(data):
+    if broken_line_end(data[checked - (data[checked - 1 : checked] == b"\r") :] if checked else data):
         raise BadMessage(400, "line end that is not CRLF")
-    first, crlf, _ = data.partition(b"\r\n")
-    if crlf:
-        parse_line(first, limits)
-    elif not _LINE_BEGINNING.match(first):
+    end = data.find(b"\r\n")
+    if end >= 0:
+        if end + 2 > checked:
+            parse_line(data[:end], limits)
+    elif not _LINE_BEGINNING.match(data):
         raise BadMessage(400, "this does not look like HTTP/1.1")
-    if not crlf and len(data) > limits.target + 64:
+    elif len(data) > limits.target + 64:
         raise BadMessage(414, f"request target longer than {limits.target} bytes")
     if len(data) > limits.head:
         raise BadMessage(431, f"request head longer than {limits.head} bytes")

@@ -41,7 +41,7 @@ def parse_head(head: bytes, limits: Limits) -> ResponseHead:
         raise BadMessage(502, f"status line longer than {MAX_STATUS_LINE} bytes")
     minor, status, reason = _status_line(line)
     if block.count(b"\r\n") > limits.fields:
-        raise BadMessage(502, "too many response headers")
+        raise BadMessage(502, "Too many response headers")
     response = ResponseHead(status, minor, reason)
     try:
         response.lines = field_lines(block)
@@ -88,4 +88,10 @@ def check_partial_head(data: bytes, limits: Limits) -> None:
     if not b"HTTP/1.".startswith(data[:7]) or broken_line_end(data):
         raise BadMessage(502, "this does not look like HTTP/1.1")
     if len(data) > limits.head:
-        raise BadMessage(502, f"response head longer than {limits.head} bytes")
+        raise too_long(limits)
+
+
+def too_long(limits: Limits) -> BadMessage:
+    """In the words that operators grep for: Go's."""
+    text = f"net/http: server response headers exceeded {limits.head} bytes; aborted"
+    return BadMessage(502, f"net/http: HTTP/1.x transport connection broken: {text}")

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from router.answers import reason
 from router.http1.chunked import MAX_TRAILER
 from router.http1.grammar import NEVER_IN_TRAILERS, VOUCHED_FOR
+from router.http1.request import WITH_LENGTH
 from router.http2.hpack import Pair, encoded
 
 ORDINARY, CONNECT, WEBSOCKET, OTHER_PROTOCOL = range(4)
@@ -125,8 +126,11 @@ def request_head(pairs: list[Pair], ended: bool) -> RequestHead:
         raise Malformed("no :scheme, or none that could be one")
     if ended and length is not None and length.strip(b"0"):
         raise Malformed("content-length without content")
-    if asks_for == ORDINARY and not ended and length is None:
-        lines.append(b"transfer-encoding: chunked\r\n")
+    if asks_for == ORDINARY and length is None:
+        if not ended:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif method in WITH_LENGTH:
+            lines.append(b"content-length: 0\r\n")
     return RequestHead(b"%b %b HTTP/1.1" % (method, path), _block(authority, lines, cookies), asks_for)
 
 

@@ -138,6 +138,15 @@ class TestHost:
 class TestBodies:
     def test_9112_6_3_no_length_and_no_chunks_is_no_body(self, edge: RunningEdge) -> None:
         exchanged = Exchanged(edge, request(first=b"POST / HTTP/1.1"))
+        assert exchanged.request.get("Content-Length") == b"0"  # RFC 9110 section 8.6: who sends no body may say so
+        assert exchanged.request.get("Transfer-Encoding") is None
+        assert exchanged.request.body == b""
+
+    @pytest.mark.parametrize("method", [b"GET", b"DELETE", b"OPTIONS", b"X"])
+    def test_9110_8_6_where_no_body_is_expected_nothing_says_that_there_is_none(
+        self, edge: RunningEdge, method: bytes
+    ) -> None:
+        exchanged = Exchanged(edge, request(first=method + b" / HTTP/1.1"))
         assert exchanged.request.get("Content-Length") is None
         assert exchanged.request.get("Transfer-Encoding") is None
 

@@ -146,7 +146,12 @@ class TestRequestLine:
         assert parse_line(b"GET /" + b"a" * (LIMITS.target - 1) + b" HTTP/1.1", LIMITS).target
         refused(414, b"GET /" + b"a" * LIMITS.target + b" HTTP/1.1")
 
-    @pytest.mark.parametrize("scheme", [b"https", b"ftp", b"ws", b"x+y"])
+    @pytest.mark.parametrize("scheme", [b"http", b"https", b"HTTPS"])
+    def test_schemes_of_absolute_targets(self, scheme: bytes) -> None:
+        line = parse_line(b"GET " + scheme + b"://a.test:1/x?y HTTP/1.1", LIMITS)
+        assert (line.form, line.authority, line.path) == (ABSOLUTE, b"a.test:1", "/x")
+
+    @pytest.mark.parametrize("scheme", [b"ftp", b"ws", b"x+y"])
     def test_schemes_that_are_served_elsewhere(self, scheme: bytes) -> None:
         refused(421, b"GET " + scheme + b"://a.test/ HTTP/1.1")
 
@@ -490,6 +495,14 @@ class TestPartialHead:
         head = method + b" / HTTP/1.1\r\n" + block + b"\r"
         for length in range(1, len(head) + 1):
             check_partial_head(head[:length], LIMITS)
+
+    @settings(max_examples=60)
+    @given(st.binary(max_size=20) | hostile | blocks.map(lambda block: b"GET / HTTP/1.1\r\n" + block), st.data())
+    def test_what_is_checked_need_not_be_checked_again(self, data: bytes, draw: st.DataObject) -> None:
+        checked = draw.draw(st.integers(0, len(data)))
+        if verdict(check_partial_head, data[:checked]) is None:
+            anew = verdict(check_partial_head, data)
+            assert verdict(lambda rest, limits: check_partial_head(rest, limits, checked), data) == anew
 
     @settings(max_examples=60)
     @given(st.binary(max_size=20) | hostile)
