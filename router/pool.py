@@ -92,7 +92,7 @@ class Pool:
         self.algorithm = ""
         """What the registration that said so last asked for; empty: the router's own setting holds."""
         self.hashing: HashOptions | None = None
-        """Where the algorithm is ``hash``."""
+        """Where requests are balanced by hash; ``algorithm`` is then empty, for those that give nothing to hash."""
         self.service: RouteService | None = None
         """What the registration that came last wants requests to pass through first."""
         self.endpoints: tuple[Endpoint, ...] = _NONE
@@ -110,7 +110,7 @@ class Pool:
         elif algorithm == HASH:
             with suppress(ValueError):  # whoever reads the registration says so; the pool keeps what it had
                 self.hashing = HashOptions.read(options.get("hash_header", ""), options.get("hash_balance", ""))
-                self.algorithm = algorithm
+                self.algorithm = ""
 
     def pick(self, now: float, algorithm: str, max_in_flight: int, tried: list[Endpoint] | None) -> Endpoint | None:
         """The endpoint for the next attempt, or None if all are tried or at ``max_in_flight`` (0: no limit).
@@ -139,7 +139,7 @@ class Pool:
         """As ``pick``, looking at all of them, from ``position`` on."""
         start = position % len(self.endpoints)
         usable = _usable(self.endpoints[start:] + self.endpoints[:start], max_in_flight, tried)
-        sound = _sound(usable, now) or usable
+        sound = _sound(usable, now) or _forgiven(usable, tried)
         if not sound:
             return None
         if (self.algorithm or algorithm) == LEAST_CONNECTION:
@@ -161,7 +161,7 @@ class Pool:
         """The endpoint that ``key`` prefers among those that ``pick`` would choose from, within the balance factor."""
         endpoints = self.endpoints
         usable = _usable(endpoints, max_in_flight, tried)
-        sound = _sound(usable, now) or usable
+        sound = _sound(usable, now) or _forgiven(usable, tried)
         if not sound:
             return None
         balance = self.hashing.balance if self.hashing is not None else 0.0
@@ -225,6 +225,15 @@ def _usable(endpoints: Sequence[Endpoint], max_in_flight: int, tried: list[Endpo
 
 def _sound(endpoints: list[Endpoint], now: float) -> list[Endpoint]:
     return [endpoint for endpoint in endpoints if endpoint.failed_until <= now]
+
+
+def _forgiven(endpoints: list[Endpoint], tried: list[Endpoint] | None) -> list[Endpoint]:
+    """All of them, none marked any more where a request found no other: else the first whose mark ends would have to
+    take everything. A request that marked some itself has not seen them all fail yet."""
+    if tried is None:
+        for endpoint in endpoints:
+            endpoint.failed_until = 0.0
+    return endpoints
 
 
 def _least_busy(endpoints: list[Endpoint]) -> Endpoint:

@@ -138,6 +138,26 @@ def test_turns_go_on_where_they_were_when_an_endpoint_joins() -> None:
     assert Counter(picks[1:]) == dict.fromkeys(pool.endpoints, 2)
 
 
+def test_where_all_have_failed_who_joins_gets_no_more_than_its_share() -> None:
+    """One pick forgives them all, so that neither the newcomer nor the first whose mark ends takes everything."""
+    pool = pool_in([(True, 0), (True, 0)])
+    assert pool.pick(NOW, ROUND_ROBIN, 0, None)
+    assert [endpoint.failed_until for endpoint in pool.endpoints] == [0, 0]
+
+
+def test_one_that_has_just_failed_is_not_forgiven_by_its_own_request() -> None:
+    pool = pool_in([(True, 0), (True, 0)])
+    assert pool.pick(NOW, ROUND_ROBIN, 0, [pool.endpoints[0]]) is pool.endpoints[1]
+    assert [endpoint.failed_until for endpoint in pool.endpoints] == [NOW + 1, NOW + 1]
+
+
+def test_nor_are_full_ones_forgiven() -> None:
+    """They were not looked at."""
+    pool = pool_in([(True, 0), (True, 3)])
+    assert pool.pick(NOW, ROUND_ROBIN, 3, None) is pool.endpoints[0]
+    assert [endpoint.failed_until for endpoint in pool.endpoints] == [0, NOW + 1]
+
+
 @pytest.mark.parametrize(("option", "default"), [(LEAST_CONNECTION, ROUND_ROBIN), (ROUND_ROBIN, LEAST_CONNECTION)])
 def test_a_routes_own_algorithm_counts_before_the_routers(option: str, default: str) -> None:
     pool = pool_of(2)
@@ -156,7 +176,7 @@ def test_an_endpoint_tells_the_application_who_it_is() -> None:
     named = endpoint(
         EndpointRecord(host="10.0.0.1", port=80, app="guid", private_instance_id="id", private_instance_index="2")
     )
-    assert named.identity() == b"X-CF-ApplicationID: guid\r\nX-CF-InstanceID: id\r\nX-CF-InstanceIndex: 2\r\n"
+    assert named.identity() == b"X-Cf-Applicationid: guid\r\nX-Cf-Instanceid: id\r\nX-Cf-Instanceindex: 2\r\n"
     assert named.fields == named.identity()
     unnamed = endpoint(EndpointRecord(host="10.0.0.1", port=80))
-    assert b"X-CF-InstanceID: 10.0.0.1:80\r\n" in unnamed.identity()
+    assert b"X-Cf-Instanceid: 10.0.0.1:80\r\n" in unnamed.identity()
