@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -12,7 +14,7 @@ from typing import Any
 from router.registry.records import EndpointRecord
 from router.registry.writer import RegistryWriter
 from tests.router.supervised import Router, running_router
-from tests.router.wire import Backend, Message, Wire, answering, wait_until
+from tests.router.wire import Backend, Message, Wire, wait_until
 
 Entry = tuple[str, EndpointRecord]
 _numbers = count()
@@ -31,19 +33,50 @@ class Seen:
         return [value for field, value in self.fields if field.lower() == name.lower()]
 
 
-def telling(*lines: str, status: str = "200 OK") -> Any:
-    """A script that answers with what it was asked; ``lines`` are added to every response."""
+def telling(*lines: str) -> Callable[[Wire], None]:
+    """A script that answers with what it was asked; ``lines`` are added to every response.
 
-    def response(request: Message) -> bytes:
-        told = {
-            "target": request.first.split(b" ")[1].decode("latin-1"),
-            "fields": [(name.decode(), value.decode("latin-1")) for name, value in request.fields],
-        }
-        body = json.dumps(told).encode()
-        head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *lines]
-        return "".join(line + "\r\n" for line in head).encode() + b"\r\n" + body
+    For /hold it says who it is in a 103 and keeps the request until the router closes; for /stream it says so in a head
+    and never ends the body. Lines that a request names in X-Say are added to its response.
+    """
 
-    return answering(response)
+    def script(wire: Wire) -> None:
+        while True:
+            while b"\r\n\r\n" not in wire.pending:
+                if not wire._more():
+                    return
+            request = wire.message()
+            target = request.first.split(b" ")[1].decode("latin-1")
+            fields = [(name.decode(), value.decode("latin-1")) for name, value in request.fields]
+            who = "X-Instance: " + next(value for name, value in fields if name.lower() == "x-cf-instanceid")
+            if target.endswith("/hold"):
+                wire.send(head("103 Early Hints", who))
+            elif target.endswith("/stream"):
+                wire.send(head("200 OK", who, "Transfer-Encoding: chunked") + b"1\r\nx\r\n")
+            else:
+                body = json.dumps({"target": target, "fields": fields}).encode()
+                say = [value for name, value in fields if name.lower() == "x-say"]
+                wire.send(head("200 OK", who, f"Content-Length: {len(body)}", *lines, *say) + body)
+                continue
+            wire.read_to_end()
+            return
+
+    return script
+
+
+def head(status: str, *lines: str) -> bytes:
+    return "".join(line + "\r\n" for line in [f"HTTP/1.1 {status}", *lines, ""]).encode("latin-1")
+
+
+def resetting(wire: Wire) -> None:
+    """A script that says nothing to its first request and resets the connection: that marks an endpoint as failed."""
+    wire.head()
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def silent_end(wire: Wire) -> None:
+    """A script that says nothing to its first request and closes: that marks nothing."""
+    wire.head()
 
 
 class Registered:
@@ -74,10 +107,10 @@ class Registered:
     ) -> Message:
         """One request on a connection of its own; without a host it is one of HTTP/1.0."""
         raw = target if isinstance(target, bytes) else target.encode()
-        version, head = ("1.0", []) if host is None else ("1.1", [f"Host: {host}"])
+        version, first = ("1.0", []) if host is None else ("1.1", [f"Host: {host}"])
         if body or method in ("POST", "PUT"):
-            head.append(f"Content-Length: {len(body)}")
-        text = "".join(line + "\r\n" for line in [f" HTTP/{version}", *head, *lines, ""])
+            first.append(f"Content-Length: {len(body)}")
+        text = "".join(line + "\r\n" for line in [f" HTTP/{version}", *first, *lines, ""])
         wire = self.router.connect()
         try:
             wire.send(method.encode() + b" " + raw + text.encode("latin-1") + body.encode())
@@ -93,20 +126,40 @@ class Registered:
         """Who answers so many requests, in order."""
         return [self.see(host, target, *lines).instance for _ in range(count)]
 
-    def hold(self, host: str, target: str = "/", *lines: str) -> Wire:
-        """A request whose response is not waited for."""
+    def series(self, host: str, lines: Iterable[str]) -> list[str]:
+        """Who answers requests with these lines, one each, on one connection."""
         wire = self.router.connect()
-        head = [f"GET {target} HTTP/1.1", f"Host: {host}", *lines, ""]
-        wire.send("".join(line + "\r\n" for line in head).encode())
-        return wire
+        try:
+            answers = []
+            for line in lines:
+                wire.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n{line}\r\n\r\n".encode())
+                answers.append(told(wire.message()).instance)
+            return answers
+        finally:
+            wire.close()
+
+    @contextmanager
+    def held(self, host: str, *lines: str, target: str = "/hold") -> Iterator[str]:
+        """A request that its backend keeps for as long as this lasts; gives the instance."""
+        with self.waiting(host, target, *lines) as wire:
+            yield (wire.head().get("X-Instance") or b"").decode()
+
+    @contextmanager
+    def waiting(self, host: str, target: str = "/", *lines: str) -> Iterator[Wire]:
+        """A request whose response may be read."""
+        wire = self.router.connect()
+        try:
+            wire.send("".join(x + "\r\n" for x in [f"GET {target} HTTP/1.1", f"Host: {host}", *lines, ""]).encode())
+            yield wire
+        finally:
+            wire.close()
 
 
 def told(answer: Message) -> Seen:
     assert answer.status == 200, (answer.first, answer.fields, answer.body)
     saw = json.loads(answer.body)
     fields = [(name, value) for name, value in saw["fields"]]
-    instance = next(value for name, value in fields if name.lower() == "x-cf-instanceid")
-    return Seen(instance, saw["target"], fields, answer)
+    return Seen((answer.get("X-Instance") or b"").decode(), saw["target"], fields, answer)
 
 
 @contextmanager

@@ -6,16 +6,14 @@ docs/compatibility.md.
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from router.registry.records import InvalidRecord, route_key
-from tests.router.registered import Registered, at, backends, registered_router
-from tests.router.wire import Backend, Message, Wire, backend, wait_until
+from tests.router.registered import Registered, at, backends, registered_router, resetting
+from tests.router.wire import Backend, Message, backend
 
 UNKNOWN = (404, "unknown_route")
 NO_ENDPOINTS = (503, "no_endpoints")
@@ -253,12 +251,6 @@ G2 = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 G3 = "deadbeef-dead-beef-dead-beefdeadbeef"
 
 
-def resetting(wire: Wire) -> None:
-    """Says nothing to its first request, and resets the connection."""
-    wire.head()
-    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
 @pytest.fixture(scope="module")
 def _app_instances(router: Registered, apps: list[Backend]) -> None:
     records = [
@@ -364,21 +356,14 @@ class TestAppInstance:
 
     def test_a_full_instance_is_the_connection_limit(self, router: Registered, apps: list[Backend]) -> None:
         """2.3, of the pool of this one request."""
-        with backend(lambda wire: wire.read_to_end() and None) as busy:
-            router.register(
-                ("full.test", at(apps[0], "good", app=G1, private_instance_index="0")),
-                ("full.test", at(busy, "busy", app=G1, private_instance_index="1")),
-            )
-            held = router.hold("full.test", "/", f"{self.NAME}: {G1}:1")
-            router_busy(busy)
+        for n, name in enumerate(("free", "full")):
+            record = at(apps[n], name, app=G1, private_instance_index=str(n))
+            router.register(("full.test", record))
+        with router.held("full.test", f"{self.NAME}: {G1}:1") as instance:
+            assert instance == "full"
             answer = router.ask("full.test", "/", f"{self.NAME}: {G1}:1")
             assert error(answer) == (503, "Connection Limit Reached")
-            assert router.instances(3, "full.test") == ["good"] * 3
-            held.close()
-
-
-def router_busy(app: Backend) -> None:
-    wait_until(lambda: app.wires and app.wires[-1].seen, "a request at the backend")
+            assert router.instances(3, "full.test") == ["free"] * 3
 
 
 @pytest.fixture(scope="module")
@@ -470,22 +455,12 @@ class TestPrecedence:
         router.register(("gone.test", at(apps[0], "back")))
         assert router.see("gone.test").instance == "back"
 
-    def test_all_endpoints_at_max_conns_is_503(self, router: Registered) -> None:
-        with (
-            backend(lambda wire: wire.read_to_end() and None) as one,
-            backend(lambda wire: wire.read_to_end() and None) as two,
-        ):
-            router.register(*[("busy.test", at(app)) for app in (one, two)])
-            held = [router.hold("busy.test") for _ in range(2)]
-            router_busy(one)
-            router_busy(two)
+    def test_all_endpoints_at_max_conns_is_503(self, router: Registered, apps: list[Backend]) -> None:
+        router.register(("busy.test", at(apps[0], "one")), ("busy.test", at(apps[1], "two")))
+        with router.held("busy.test") as one, router.held("busy.test") as two:
+            assert {one, two} == {"one", "two"}
             answer = router.ask("busy.test")
             assert error(answer) == (503, "Connection Limit Reached")
-            assert (
-                answer.body
-                == b"503 Service Unavailable: Requested route ('busy.test') has reached the connection limit.\n"
-            )
+            text = "Requested route ('busy.test') has reached the connection limit."
+            assert answer.body.decode() == f"503 Service Unavailable: {text}\n"
             assert answer.get("Cache-Control") is None
-            assert (one.connections, two.connections) == (1, 1)
-            for wire in held:
-                wire.close()
