@@ -1,0 +1,87 @@
+"""The ASGI application: all endpoints, and what is the same for requests that meet none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from controller.context import Context
+from controller.jobs import JobRunner, Operation
+from controller.v3 import api as v3
+from controller.v3 import feature_flags, jobs, organizations, roots, spaces
+from controller.v3.errors import unknown_request
+
+MODULES: Final = (roots, jobs, organizations, spaces, feature_flags)
+"""Of the V3 API, in the order in which the document lists them."""
+
+
+def operations() -> dict[str, Operation]:
+    """What jobs can do, by name."""
+    found: dict[str, Operation] = {}
+    for module in MODULES:
+        found |= getattr(module, "JOBS", {})
+    return found
+
+
+def application(context: Context, runner: JobRunner) -> ASGIApp:
+    """``runner`` lives as long as the application."""
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runner.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+    app = FastAPI(
+        title="Millrace Cloud Controller",
+        version=roots.VERSION,
+        lifespan=life,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    for module in MODULES:
+        app.include_router(module.api.router)
+    app.add_exception_handler(HTTPException, _unknown)
+    _describe(app)
+    return _WithoutTrailingSlash(app)
+
+
+async def _unknown(request: Request, _error: Exception) -> Response:
+    """Neither a path nor a method of ours."""
+    return v3.refusal(unknown_request(), v3.request_id_of(request.headers))
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds to the document how a token is shown."""
+    make: Callable[[], dict[str, Any]] = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = make()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+class _WithoutTrailingSlash:
+    """Clients write some paths with a slash at the end (reference 1.0)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) > 1:
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        answered: Awaitable[None] = self._app(scope, receive, send)
+        await answered

@@ -1,0 +1,115 @@
+"""A controller process: opens the database, plants what must be there, and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import secrets
+import signal
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from controller import application, seeds
+from controller.context import Context
+from controller.database import migrations
+from controller.database.engine import Database
+from controller.database.secrets import KEY_BYTES, KEYS
+from controller.jobs import JobRunner
+from controller.settings import Settings, SettingsError
+from controller.uaa.keys import SigningKeys
+from controller.uaa.tokens import BearerTokens, Issuer
+
+BACKLOG: Final = 512
+_KEY_FILE: Final = "encryption.key"
+
+_log = logging.getLogger("controller")
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises SettingsError: nothing was started."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _hold_keys(settings)
+    database = Database(settings.database_url, pool_size=settings.database_connections)
+    try:
+        migrations.upgrade(database)
+        database.write(partial(seeds.plant, settings=settings))
+        trio.run(_serve, settings, database)
+    finally:
+        database.close()
+    return 0
+
+
+async def _serve(settings: Settings, database: Database) -> None:
+    keys = SigningKeys(database)
+    await trio.to_thread.run_sync(keys.load)
+    runner = JobRunner(database, application.operations())
+    context = Context(
+        settings,
+        database,
+        BearerTokens(Issuer(keys, settings.uaa_url)),
+        runner,
+        anyio.CapacityLimiter(settings.database_connections),
+    )
+    listening = _listen(settings)
+    config = Config()
+    config.bind = [f"fd://{listening.fileno()}"]
+    config.accesslog = None
+    config.graceful_timeout = 5.0
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_until_told, stop)
+        _log.info("started", extra={"data": {"address": settings.host, "port": listening.getsockname()[1]}})
+        await serve(application.application(context, runner), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        nursery.cancel_scope.cancel()
+
+
+async def _until_told(stop: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            _log.info("stopping", extra={"data": {"signal": signal.Signals(number).name}})
+            stop.set()
+            return
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Raises SettingsError: the address is taken or not ours."""
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"host {settings.host}, port {settings.port}: {error.strerror}; choose another port, or stop what uses it"
+        ) from None
+
+
+def _hold_keys(settings: Settings) -> None:
+    """Raises SettingsError."""
+    try:
+        if settings.encryption_keys:
+            KEYS.hold(
+                {n: base64.b64decode(k.get_secret_value(), validate=True) for n, k in settings.encryption_keys.items()}
+            )
+        else:
+            KEYS.hold({"local": _own_key(settings.data / _KEY_FILE)})
+    except ValueError as error:
+        raise SettingsError(f"encryption_keys: {error}") from None
+
+
+def _own_key(path: Path) -> bytes:
+    """Made once, readable by its owner alone."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    key = secrets.token_bytes(KEY_BYTES)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        os.fsync(file.fileno())
+    return key

@@ -1,0 +1,1 @@
+"""The V3 API: its conventions, and one module for each kind of resource."""

@@ -1,0 +1,279 @@
+"""How endpoints become HTTP: one handler for all, and the OpenAPI document that follows from their declarations.
+
+An endpoint is a plain function of a `Call`, path parameters and maybe a body; it runs in a worker thread, in one
+transaction, and returns a body or a `Reply`, or raises an `ApiError`. The handler here does what is the same for all:
+reading and checking bodies, tokens and their scopes, commits, errors, headers. No endpoint may know Starlette.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import uuid4
+
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from controller.caller import Caller
+from controller.context import Context
+from controller.v3 import bodies
+from controller.v3.call import Call, Reply
+from controller.v3.errors import ApiError, insufficient_scope, not_authenticated, unprocessable
+from controller.v3.listing import Listing, check_include, unknown_parameters
+
+JOB_PATIENCE: Final = 1.0
+"""How long an answer waits for the job that it began, seconds: most are over by then, and clients poll slowly."""
+_ANONYMOUS: Final = Caller("", "", "", "", True, frozenset())
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+
+_log = logging.getLogger("controller.api")
+
+Endpoint = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What an endpoint says of itself."""
+
+    work: Endpoint
+    method: str
+    path: str
+    status: int
+    listing: Listing | None
+    query: tuple[str, ...]
+    includes: tuple[str, ...]
+    anonymous: bool
+    body: type[BaseModel] | None
+    summary: str
+
+
+class Api:
+    """Collects endpoints. One per module; the application takes in their routers."""
+
+    def __init__(self, tag: str) -> None:
+        self.router = APIRouter(tags=[tag])
+
+    def get(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._route("GET", path, 200, **options)
+
+    def post(self, path: str, status: int = 201, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._route("POST", path, status, **options)
+
+    def patch(self, path: str, status: int = 200, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._route("PATCH", path, status, **options)
+
+    def put(self, path: str, status: int = 200, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._route("PUT", path, status, **options)
+
+    def delete(self, path: str, status: int = 204, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        return self._route("DELETE", path, status, **options)
+
+    def _route(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        *,
+        listing: Listing | None = None,
+        query: tuple[str, ...] = (),
+        includes: tuple[str, ...] = (),
+        anonymous: bool = False,
+    ) -> Callable[[Endpoint], Endpoint]:
+        """``listing``: the parameters are those of this list; else ``query`` names them and ``includes`` what
+        ``include`` may be. ``anonymous``: no token is needed."""
+
+        def declare(work: Endpoint) -> Endpoint:
+            hints = inspect.get_annotations(work, eval_str=True)
+            body = hints.get("body")
+            declared = Declared(
+                work, method, path, status, listing, query, includes, anonymous, body, (work.__doc__ or "").strip()
+            )
+
+            async def handle(request: Request) -> Response:
+                return await respond(declared, request)
+
+            self.router.add_api_route(
+                path,
+                handle,
+                methods=[method],
+                status_code=status,
+                name=work.__name__,
+                summary=declared.summary.splitlines()[0] if declared.summary else None,
+                response_class=Response,
+                openapi_extra=_documented(declared),
+            )
+            return work
+
+        return declare
+
+
+async def respond(declared: Declared, request: Request) -> Response:
+    """The one way from a request to a response."""
+    context: Context = request.app.state.context
+    request_id = request_id_of(request.headers)
+    try:
+        raw = await _read(request) if declared.body is not None else b""
+        authorization = request.headers.get("authorization", "")
+        reply, call = await anyio.to_thread.run_sync(
+            _run, context, declared, request, authorization, raw, limiter=context.threads
+        )
+        if call.jobs:
+            await context.jobs.began(call.jobs, patience=JOB_PATIENCE)
+        headers = {**reply.headers, **_warnings(call.warnings)}
+        return answer(reply.status, reply.body, request_id, headers)
+    except ApiError as error:
+        return refusal(error, request_id)
+
+
+def _run(context: Context, declared: Declared, request: Request, authorization: str, raw: bytes) -> tuple[Reply, Call]:
+    """In a worker thread."""
+    caller = context.tokens.caller(authorization)
+    if caller is None and not declared.anonymous:
+        raise not_authenticated()
+    if caller is not None and not declared.anonymous and not caller.may_use(declared.method):
+        raise insufficient_scope()
+    arguments: dict[str, Any] = dict(request.path_params)
+    if declared.body is not None:
+        try:
+            arguments["body"] = declared.body.model_validate(bodies.parse(raw))
+        except ValidationError as error:
+            raise bodies.problems(error) from None
+    query = dict(request.query_params)
+    if declared.listing is None:
+        _check_query(declared, query)
+
+    def work(session: Session) -> tuple[Reply, Call]:
+        call = Call(
+            declared.method,
+            request.url.path.rstrip("/") or "/",
+            query,
+            context.settings,
+            session,
+            caller or _ANONYMOUS,
+            request.headers,
+        )
+        result = declared.work(call, **arguments)
+        return (result if isinstance(result, Reply) else Reply(declared.status, result)), call
+
+    try:
+        return context.database.read(work) if declared.method == "GET" else context.database.write(work)
+    except ApiError:
+        raise
+    except IntegrityError as error:
+        _log.warning("a rule of the database has no text of its own", extra={"data": {"rule": str(error.orig)}})
+        raise unprocessable("The request conflicts with what others have done meanwhile; try again") from None
+    except OperationalError as error:
+        _log.error("database-failed", extra={"data": {"why": str(error.orig)}})
+        raise ApiError("ServiceUnavailable", "The database is not available; try again") from None
+    except Exception:
+        _log.exception("endpoint-failed", extra={"data": {"endpoint": f"{declared.method} {declared.path}"}})
+        raise ApiError("UnknownError", "An unknown error occurred.") from None
+
+
+def _check_query(declared: Declared, query: Mapping[str, str]) -> None:
+    known = (*declared.query, *(("include",) if declared.includes else ()))
+    unknown = [name for name in query if name not in known]
+    if unknown:
+        raise unknown_parameters(unknown, known)
+    check_include(query, declared.includes)
+
+
+async def _read(request: Request) -> bytes:
+    """Raises ApiError: more than a body may have."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > bodies.MAX_JSON_BYTES:
+            raise unprocessable(f"Request body is larger than {bodies.MAX_JSON_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The client's own, if it is one, stays in front (reference 2.6)."""
+    given = re.sub(r"[^A-Za-z0-9:._-]", "", headers.get("x-vcap-request-id", ""))[:200]
+    return f"{given}::{uuid4()}" if given else str(uuid4())
+
+
+def answer(status: int, body: Any, request_id: str, headers: Mapping[str, str]) -> Response:
+    """JSON, text for what is text already, or nothing."""
+    content = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
+    kind = {} if body is None or "content-type" in headers else {"content-type": "application/json; charset=utf-8"}
+    more = {"X-Vcap-Request-Id": request_id, "X-Content-Type-Options": "nosniff"}
+    return Response(content, status, {**kind, **headers, **more})
+
+
+def refusal(error: ApiError, request_id: str) -> Response:
+    return answer(error.status, {"errors": error.objects}, request_id, {})
+
+
+def _warnings(warnings: list[str]) -> dict[str, str]:
+    return {"X-Cf-Warnings": ",".join(quote(text, safe="") for text in warnings)} if warnings else {}
+
+
+def _documented(declared: Declared) -> dict[str, Any]:
+    """The endpoint's part of the OpenAPI document beyond what the framework sees."""
+    names = declared.listing.parameters if declared.listing is not None else list(declared.query)
+    if declared.includes:
+        names.append("include")
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PARAMETER.findall(declared.path)
+    ] + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
+    documented: dict[str, Any] = {"parameters": parameters, "responses": _responses(declared)}
+    if declared.body is not None:
+        schema = declared.body.model_json_schema(ref_template="#/components/schemas/{model}")
+        definitions = schema.pop("$defs", {})
+        documented["requestBody"] = {"content": {"application/json": {"schema": _inlined(schema, definitions)}}}
+    if not declared.anonymous:
+        documented["security"] = [{"bearer": []}]
+    return documented
+
+
+def _responses(declared: Declared) -> dict[str, Any]:
+    body = {"application/json": {"schema": {"type": "object"}}}
+    right = {"description": "As asked", **({} if declared.status in (202, 204) else {"content": body})}
+    wrong = {"description": "What was wrong", "content": {"application/json": {"schema": ERRORS}}}
+    return {str(declared.status): right, "4XX": wrong, "503": wrong}
+
+
+ERRORS: Final = {
+    "type": "object",
+    "required": ["errors"],
+    "properties": {
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["code", "title", "detail"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "title": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        }
+    },
+}
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema without references: the document needs no names for what stands in one place."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        return _inlined(definitions[reference.rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}

@@ -1,0 +1,155 @@
+"""One request to the V3 API, as its endpoint sees it: who calls, what for, the transaction, what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from controller.access import Access
+from controller.caller import Caller
+from controller.database.base import Resource, now
+from controller.database.bookkeeping import AuditEvent, Job
+from controller.database.tenancy import Organization, Space
+from controller.settings import Settings
+from controller.v3 import flags
+from controller.v3.conflicts import broke
+from controller.v3.errors import ApiError, not_authorized, not_found
+
+Kind = TypeVar("Kind", bound=Resource)
+
+
+@dataclass(slots=True, frozen=True)
+class Reply:
+    """A response that is not just a body with the endpoint's own status."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Call:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    settings: Settings
+    session: Session
+    caller: Caller
+    headers: Mapping[str, str]
+    warnings: list[str] = field(default_factory=list)
+    """Told to the client in X-Cf-Warnings."""
+    jobs: list[str] = field(default_factory=list)
+    """Guids of jobs that this transaction made; they begin once it is committed."""
+
+    @cached_property
+    def access(self) -> Access:
+        return Access(self.session, self.caller)
+
+    def url(self, path: str) -> str:
+        """As clients reach it."""
+        return self.settings.external_url.rstrip("/") + path
+
+    def link(self, path: str, method: str | None = None) -> dict[str, str]:
+        return {"href": self.url(path), "method": method} if method else {"href": self.url(path)}
+
+    @cached_property
+    def includes(self) -> frozenset[str]:
+        """What the parameter ``include`` names; checked already."""
+        return frozenset(self.query["include"].split(",")) if "include" in self.query else frozenset()
+
+    # Who may ------------------------------------------------------------------------------------------------------
+
+    def require_admin(self) -> None:
+        """Raises ApiError (NotAuthorized)."""
+        if not self.caller.is_admin:
+            raise not_authorized()
+
+    def require_flag(self, name: str) -> None:
+        """Admins pass. Raises ApiError (FeatureDisabled)."""
+        if not self.caller.is_admin:
+            flags.require(self.session, name)
+
+    def require_admin_or_flag(self, name: str) -> None:
+        """For what is the admins' unless a flag opens it to all. Raises ApiError (NotAuthorized)."""
+        try:
+            self.require_flag(name)
+        except ApiError:
+            raise not_authorized() from None
+
+    def refuse_suspended(self, organization: Organization, space: Space | None = None) -> None:
+        """Admins may still change what is suspended. Raises ApiError (OrgSuspended, SpaceSuspended)."""
+        if self.caller.is_admin:
+            return
+        if organization.suspended:
+            raise ApiError("OrgSuspended", "The organization is suspended")
+        if space is not None and space.suspended:
+            raise ApiError("SpaceSuspended", "The space is suspended")
+
+    # What is asked for --------------------------------------------------------------------------------------------
+
+    def find(self, kind: type[Kind], guid: str, *visible: ColumnElement[bool], called: str) -> Kind:
+        """The resource with this guid among those that are ``visible``. Raises ApiError (ResourceNotFound)."""
+        found = self.session.scalars(select(kind).where(kind.guid == guid, *visible)).unique().one_or_none()
+        if found is None:
+            raise not_found(called)
+        return found
+
+    @contextmanager
+    def refusing(self, constraint: str, refusal: ApiError) -> Iterator[None]:
+        """What breaks ``constraint`` within is answered with ``refusal``. Writes are flushed at the end."""
+        try:
+            yield
+            self.session.flush()
+        except IntegrityError as error:
+            if broke(error, constraint):
+                raise refusal from None
+            raise
+
+    def record(
+        self,
+        type: str,
+        target: tuple[str, str, str],
+        *,
+        space: Space | None = None,
+        organization: Organization | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add an audit event. ``target``: guid, type and name; a space brings its organization along."""
+        owner = space.organization if space is not None else organization
+        caller = self.caller
+        self.session.add(
+            AuditEvent(
+                type=type,
+                actor_guid=caller.guid,
+                actor_type="client" if caller.is_client else "user",
+                actor_name=caller.name,
+                target_guid=target[0],
+                target_type=target[1],
+                target_name=target[2],
+                data=dict(data or {}),
+                space_guid=space.guid if space is not None else None,
+                organization_guid=owner.guid if owner is not None else None,
+            )
+        )
+
+    def begin(self, operation: str, resource: tuple[str, str], **arguments: Any) -> Reply:
+        """Start a job (`controller.jobs`) when this transaction is committed. ``resource``: its type and guid."""
+        job = Job(
+            operation=operation,
+            resource_type=resource[0],
+            resource_guid=resource[1],
+            user_guid=self.caller.guid,
+            arguments={**arguments, "actor": {"guid": self.caller.guid, "name": self.caller.name}},
+            run_at=now(),
+        )
+        self.session.add(job)
+        self.session.flush()
+        self.jobs.append(job.guid)
+        return Reply(202, None, {"Location": self.url(f"/v3/jobs/{job.guid}")})

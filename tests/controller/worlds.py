@@ -1,0 +1,57 @@
+"""Small worlds for tests: organizations and spaces with names of their own, and people with roles in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.controller.running import Controller
+
+_numbers = count(1)
+
+
+def name(kind: str) -> str:
+    """One that no other test has."""
+    return f"{kind}-{next(_numbers)}-{uuid4().hex[:6]}"
+
+
+def organization(controller: Controller, **more: Any) -> dict[str, Any]:
+    response = controller.admin.post("/v3/organizations", json={"name": name("org"), **more})
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def space(controller: Controller, organization_guid: str = "", **more: Any) -> dict[str, Any]:
+    owner = organization_guid or organization(controller)["guid"]
+    body = {"name": name("space"), "relationships": {"organization": {"data": {"guid": owner}}}, **more}
+    response = controller.admin.post("/v3/spaces", json=body)
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+@dataclass(frozen=True)
+class Person:
+    guid: str
+    name: str
+    client: httpx.Client
+
+
+def person(controller: Controller, *scopes: str) -> Person:
+    guid, called = str(uuid4()), name("person")
+    return Person(guid, called, controller.client(called, *scopes, guid=guid))
+
+
+def detail(response: httpx.Response) -> str:
+    """Of the one error in a response."""
+    (error,) = response.json()["errors"]
+    return str(error["detail"])
+
+
+def code(response: httpx.Response) -> int:
+    return int(response.json()["errors"][0]["code"])
