@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from controller.context import Context
 from controller.jobs import JobRunner, Operation
 from controller.v3 import api as v3
-from controller.v3 import feature_flags, jobs, organizations, roots, spaces
+from controller.v3 import feature_flags, jobs, organizations, roles, roots, spaces, users
 from controller.v3.errors import unknown_request
 
-MODULES: Final = (roots, jobs, organizations, spaces, feature_flags)
+MODULES: Final = (roots, jobs, organizations, spaces, roles, users, feature_flags)
 """Of the V3 API, in the order in which the document lists them."""
 
 

@@ -55,3 +55,23 @@ def detail(response: httpx.Response) -> str:
 
 def code(response: httpx.Response) -> int:
     return int(response.json()["errors"][0]["code"])
+
+
+def give(controller: Controller, kind: str, user_guid: str, place: dict[str, Any]) -> dict[str, Any]:
+    """A role in an organization or a space."""
+    where = "organization" if kind.startswith("organization") else "space"
+    relationships = {"user": {"data": {"guid": user_guid}}, where: {"data": {"guid": place["guid"]}}}
+    response = controller.admin.post("/v3/roles", json={"type": kind, "relationships": relationships})
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def member(controller: Controller, kind: str, place: dict[str, Any], *scopes: str) -> Person:
+    """Somebody with one role; with one in a space, also an organization_user of its organization."""
+    somebody = person(controller, *scopes)
+    if kind.startswith("space"):
+        owner = {"guid": place["relationships"]["organization"]["data"]["guid"]}
+        give(controller, "organization_user", somebody.guid, owner)
+    give(controller, kind, somebody.guid, place)
+    return somebody
