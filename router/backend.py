@@ -365,7 +365,7 @@ class BackendConnection(asyncio.Protocol):
         exchange = self._let_go()
         self.abort()
         if exchange is not None:
-            exchange.response_malformed(why, reused=self._reused)
+            exchange.response_malformed(why)
 
     def _broken(self) -> None:
         exchange = self._let_go()
@@ -391,7 +391,7 @@ class BackendConnection(asyncio.Protocol):
             exchange = self._let_go()
             assert exchange is not None
             if self._tail:
-                exchange.response_malformed("unexpected EOF", reused=self._reused)
+                exchange.response_malformed("unexpected EOF")
             else:
                 self._no_response(exchange, exc)
         elif state == BODY:
@@ -424,18 +424,16 @@ class BackendConnection(asyncio.Protocol):
             else:
                 self._timed_out("timeout writing the request")
         else:
-            what = "the rest of the response" if self._state == BODY else "response headers"
-            self._timed_out(f"timeout awaiting {what}")
+            self._timed_out("timeout awaiting response headers")
 
     def _timed_out(self, text: str) -> None:
-        body = self._state == BODY
-        exchange = self._let_go()
-        self.abort()
-        if exchange is not None:
-            if body:
-                exchange.response_timed_out(text)
-            else:
-                exchange.attempt_timed_out(text, reused=self._reused)
+        if self._state == BODY:
+            self._broken()
+        else:
+            exchange = self._let_go()
+            self.abort()
+            if exchange is not None:
+                exchange.attempt_timed_out(text)
 
 
 def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
@@ -444,7 +442,9 @@ def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
     client = exchange.client
     before = plan.forwarded_for + b", " if plan.forwarded_for else b""
     parts = [b"X-Forwarded-For: %b%b\r\n" % (before, client.ip)]
-    if client.cert_field or plan.client_cert:
+    if client.inside:
+        parts.append(plan.client_cert)
+    elif client.cert_field or plan.client_cert:
         mode, tls = edge.rules.client_cert_mode, client.scheme == b"https"
         parts.append(client_cert.lines(mode, plan.client_cert, client.cert_field, tls=tls, returned=plan.returned))
     if plan.forwarded_proto is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router import client_cert
 from router.access_log import AccessLog
-from router.client import ClientConnection
+from router.client import ClientConnection, InnerClient
 from router.dialing import Dial
 from router.exchange import Exchange
 from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
@@ -27,7 +27,6 @@ from router.http1.response import too_long
 from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
 from router.metrics import Metrics
-from router.request_log import RequestLog
 from router.route_services.turns import RouteServices
 from router.settings import Settings
 from router.table import RouteTable
@@ -104,7 +103,6 @@ class Edge:
         self.rules = ForwardingRules(settings)
         self.tracing = self.rules.tracing
         self.exchange = Exchange if self.tracing is None else TracedExchange
-        self.request_log = RequestLog(native.request_log_limit)
         self.request_limits = self.rules.request_limits
         self.response_limits = self.rules.response_limits
         self.shows_client_certs = self.rules.client_cert_mode != client_cert.ALWAYS_FORWARD
@@ -180,6 +178,10 @@ class Edge:
         same connection, and whose place it takes.
         """
         return ClientConnection(self, peer, scheme, layer)
+
+    def inner_client(self, peer: tuple[str, int]) -> ClientConnection:
+        """The protocol of a connection that the router has opened to itself."""
+        return InnerClient(self, peer, b"https")
 
     def http2_client(
         self, peer: tuple[str, int] | None = None, scheme: bytes = b"http", layer: Minded | None = None
@@ -319,7 +321,6 @@ class Edge:
         if not self._swept:
             self.table.forget_emptied(now)
             self.metrics.settle()
-            self.request_log.settle(now)
         self._timer = self.loop.call_later(TICK, self._sweep)
 
     # What requests need -----------------------------------------------------------------------------------------

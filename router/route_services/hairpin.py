@@ -47,7 +47,7 @@ async def connect(edge: Edge, protocol: asyncio.Protocol) -> None:
     try:
         ours.setblocking(False)
         theirs.setblocking(False)
-        await edge.loop.connect_accepted_socket(partial(edge.client, PEER, b"https"), theirs)
+        await edge.loop.connect_accepted_socket(partial(edge.inner_client, PEER), theirs)
         await edge.loop.create_unix_connection(lambda: protocol, sock=ours)
     except BaseException:
         ours.close()  # the other end ends with it

@@ -34,7 +34,7 @@ def sent_back(request: Message, port: int, *, without: tuple[bytes, ...] = ()) -
     """What the router at ``port`` answers to the request that a service got, sent on as a proxy would."""
     url = request.get("X-CF-Forwarded-Url") or b""
     host, slash, rest = url.partition(b"://")[2].partition(b"/")
-    dropped = (*_HOP_BY_HOP, *(name.lower() for name in without))
+    dropped = (*_HOP_BY_HOP, *without)
     lines = [b"%b: %b\r\n" % pair for pair in request.fields if pair[0].lower() not in dropped]
     method = request.first.split(b" ")[0]
     if request.raw_body:
@@ -87,13 +87,15 @@ def bound(
     service: Callable[[Wire], None] | None = None,
     response: bytes | Callable[[Message], bytes] = OK,
     context: ssl.SSLContext | None = None,
+    without: tuple[bytes, ...] = (),
     **fields: Any,
 ) -> Iterator[Bound]:
-    """``rest``: of the service's URL; ``service``: what it does instead of sending back; ``response``: the app's."""
+    """``rest``: of the service's URL; ``service``: what it does instead of sending back; ``response``: the app's;
+    ``without``: fields that the service keeps to itself."""
     at_app: list[Message] = []
     at_service: list[Message] = []
     edges: list[RunningEdge] = []
-    sending_back = answering(lambda request: sent_back(request, edges[0].port), at_service)
+    sending_back = answering(lambda request: sent_back(request, edges[0].port, without=without), at_service)
     script = over_tls(service or sending_back, context or server_context(SERVICE_CERT))
     with backend(answering(response, at_app)) as app, backend(script) as proxy, running_edge(settings) as edge:
         edges.append(edge)

@@ -1,0 +1,50 @@
+"""What is wrong with the settings for route services is said before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.config import ConfigError
+from router.settings import RouteServices, Settings
+from router.settings_rules import check
+from router.tls.contexts import service_context
+from tests.router.tls.authority import chain_of, issue
+
+PAIR = issue("router")
+KEY = PAIR.private_key_pem.bytes().decode()
+
+
+def problem(settings: Settings) -> str:
+    with pytest.raises(ConfigError) as raised:
+        check(settings)
+    return str(raised.value)
+
+
+def test_an_allowlist_with_an_entry_that_is_no_name() -> None:
+    text = problem(Settings(route_services_hairpinning_allowlist=("fine.example.com", "*.*.example.com")))
+    assert "route_services_hairpinning_allowlist: '*.*.example.com' is no name such as app.example.com" in text
+
+
+def test_a_certificate_without_a_key() -> None:
+    text = problem(Settings(route_services=RouteServices(cert_chain=chain_of(PAIR))))
+    assert "route_services.private_key is not set, but route_services.cert_chain is; give both or neither" in text
+
+
+def test_a_key_of_another_certificate() -> None:
+    other = issue("other")
+    text = problem(Settings(route_services=RouteServices(cert_chain=chain_of(other), private_key=KEY)))
+    assert "route_services.private_key does not belong to the first certificate of the chain" in text
+
+
+def test_good_ones_pass() -> None:
+    check(
+        Settings(
+            route_services=RouteServices(cert_chain=chain_of(PAIR), private_key=KEY),
+            route_services_hairpinning_allowlist=("fine.example.com", "*.example.com"),
+        )
+    )
+
+
+def test_old_versions_of_tls_are_spoken_to_services_where_clients_are_offered_them() -> None:
+    old = service_context(Settings(min_tls_version="TLSv1.0", max_tls_version="TLSv1.2"))
+    assert (old.minimum_version.name, old.maximum_version.name) == ("TLSv1", "TLSv1_2")
