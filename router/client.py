@@ -233,7 +233,7 @@ class ClientConnection(asyncio.Protocol):
                 self._state = BUSY
                 if line.form == ASTERISK:
                     exchange.refuse(answers.options(), complete)
-                elif not plan.host:
+                elif not plan.host and not plan.checks_health:
                     exchange.refuse(answers.empty_host(), complete)
                 elif line.method == b"CONNECT" and not edge.connect_allowed:
                     exchange.refuse(answers.tunnels_disabled(), complete)
@@ -462,9 +462,13 @@ class ClientConnection(asyncio.Protocol):
             return
         reset(self.transport)
 
+    @property
+    def is_idle(self) -> bool:
+        return self._state in (NEW, READY)
+
     def close_if_idle(self) -> None:
         """For a drain: close unless an exchange or a tunnel is under way."""
-        if self._state in (NEW, READY):
+        if self.is_idle:
             self.transport.close()
 
     def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None:

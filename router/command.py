@@ -1,15 +1,18 @@
 """``millrace router``: read the configuration, check it or run the router with it.
 
-Only this module turns errors into text on standard error and exit codes: 0 as asked, 1 could not start.
+Only this module turns errors into text on standard error, the last line of the log and exit codes: 0 as asked, 1 could
+not start, 2 stopped by SIGQUIT.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 import click
 
+from router import logs
 from router.config import ConfigError, load_noting
 from router.config_page import page
 from router.listening import CannotListen
@@ -27,7 +30,8 @@ from router.supervisor import run
 def router(config: Path | None, check: bool) -> None:
     """Run the edge router.
 
-    Signals: SIGHUP reads the file again and rolls the workers, SIGUSR1 drains and exits, SIGTERM stops at once.
+    Signals: SIGHUP reads the file again and rolls the workers, SIGUSR1 drains and exits, SIGTERM stops at once,
+    SIGQUIT shows what every process is doing and stops.
     """
     try:
         given, ignored = load_noting(config) if config else (Settings(), [])
@@ -39,5 +43,17 @@ def router(config: Path | None, check: bool) -> None:
             return
         sys.exit(run(settings, config, ignored))
     except (ConfigError, CannotListen, CannotLog) as error:
+        if not check:
+            _tell(error)
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+def _tell(error: Exception) -> None:
+    """In the log, too: that is where an operator of Gorouter looks."""
+    logs.to_stdout("error", logs.Form(epoch=True))
+    log = logging.getLogger("router")
+    if isinstance(error, ConfigError):
+        log.error("Error loading config:", extra={"data": {"problems": error.problems}})
+    else:
+        log.error("gorouter.exited", extra={"data": {"error": str(error)}})

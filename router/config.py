@@ -296,7 +296,11 @@ def _value(node: yaml.Node, hint: Any, *, loosely: bool) -> Any:
                 raise wrong
             return size(text)
         case Number():
-            if said not in ("int", "float") or not _NUMBER.fullmatch(text) or not rule.low <= float(text) < math.inf:
+            if (
+                said not in ("int", "float", "str")
+                or not _NUMBER.fullmatch(text)
+                or not rule.low <= float(text) < math.inf
+            ):
                 raise wrong
             return float(text)
         case Whole():

@@ -1,9 +1,10 @@
 """The channel between the supervisor and one worker: JSON messages over an inherited socket pair, length first.
 
-Both ends speak through `Channel`. The supervisor says ``start``, ``report``, ``routes``, ``drain`` and ``stop``; the
-worker says ``ready``, answers ``report`` and ``routes`` under the ``id`` of the question, and says ``last`` before it
-leaves. The end of the stream means that the other side is gone. Nothing here knows what a message is for, and no
-message may grow past MAX_MESSAGE_BYTES: what is larger (the route table) goes in parts.
+Both ends speak through `Channel`. The supervisor says ``start``, ``degrade``, ``log-level``, ``drain`` and ``stop``,
+and asks for ``report``, ``routes``, ``connections`` and ``stacks``; the worker says ``ready``, answers under the ``id``
+of the question, and says ``last`` before it leaves. The end of the stream means that the other side is gone. Nothing
+here knows what a message is for, and no message may grow past MAX_MESSAGE_BYTES: what is larger (the route table) goes
+in parts.
 """
 
 from __future__ import annotations

@@ -61,6 +61,10 @@ class Minded(Protocol):
 
     @property
     def transport(self) -> asyncio.Transport: ...
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+
     def expired(self, now: float) -> None: ...
     def close_if_idle(self) -> None:
         """For a drain: close unless something is under way."""
@@ -100,6 +104,8 @@ class Edge:
         self.access_log = access_log
         self.loop = loop
         self.draining = False
+        self.healthy = True
+        """Whether health checks on the traffic ports are answered 200."""
         self.rules = ForwardingRules(settings)
         self.tracing = self.rules.tracing
         self.exchange = Exchange if self.tracing is None else TracedExchange
@@ -197,6 +203,7 @@ class Edge:
     def drain(self) -> None:
         """From now on a connection closes after its next response, and clients that can be told are told."""
         self.draining = True
+        self.healthy = False
         for shard in self._clients:
             for client in list(shard):
                 if isinstance(client, Http2Client):
@@ -207,6 +214,11 @@ class Edge:
     async def drained(self) -> None:
         """Returns once no client connection is left."""
         await self._drained.wait()
+
+    def census(self) -> tuple[int, int]:
+        """Client connections with something under way, tunnels apart, and those without."""
+        idle = sum(client.is_idle for shard in self._clients for client in shard)
+        return max(0, sum(map(len, self._clients)) - idle - self.metrics.tunnels), idle
 
     def close_idle(self) -> None:
         """Close client connections without an exchange."""

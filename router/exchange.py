@@ -215,6 +215,8 @@ class Exchange:
     def _refusal(self) -> Answer | None:
         """Why a request is not to be routed at all."""
         plan = self.plan
+        if plan.checks_health:
+            return answers.health(self.edge.healthy)
         if isinstance(plan.chosen, Answer):
             return plan.chosen
         if plan.host_address and plan.host_address == self.client.ip and self.line.method != b"CONNECT":
@@ -313,7 +315,7 @@ class Exchange:
 
     def refuse(self, answer: Answer, complete: bool) -> None:
         """Answer without asking any backend, instead of ``begin``. ``complete``: the whole request body is here."""
-        if answer.status >= 400:
+        if answer.status >= 400 and not self.plan.checks_health:
             self.edge.metrics.rejected_requests += 1
         self.request_complete = complete
         self._answer(answer)

@@ -85,11 +85,16 @@ _H2C: Final = frozenset((b"h2c", b"h2"))
 """Upgrades that would be a way around the router: they leave the list, and the request goes on without them."""
 
 
+_NOBODY: Final = b"\n"
+"""A User-Agent that no request can have."""
+
+
 class RequestPlan:
     """All that a request's field block decides. ``fields`` are the lines a backend gets, each with its CRLF."""
 
     __slots__ = (
         "app_instance",
+        "checks_health",
         "chosen",
         "chunked",
         "client_cert",
@@ -163,6 +168,8 @@ class RequestPlan:
         """Has more field lines than it may."""
         self.special = False
         """Asks for something of the router before it is routed as others are: see ``Exchange.begin``."""
+        self.checks_health = False
+        """Comes from a load balancer that asks whether this router is well."""
         self.app_instance = b""
         """The first value of X-CF-App-Instance, and of X-CF-Process-Instance below."""
         self.process_instance = b""
@@ -250,6 +257,7 @@ class ForwardingRules:
         "_close_after_expect",
         "_force_https",
         "_forwarded_host",
+        "_health_agent",
         "_kept_from_connection",
         "_max_lines",
         "_sanitize_proto",
@@ -267,6 +275,7 @@ class ForwardingRules:
 
     def __init__(self, settings: Settings) -> None:
         self._force_https = settings.force_forwarded_proto_https
+        self._health_agent = settings.healthcheck_user_agent.encode() or _NOBODY
         self._sanitize_proto = settings.sanitize_forwarded_proto
         self._forwarded_host = settings.millrace.forwarded_host
         self._client_cert_passes = settings.forwarded_client_cert == client_cert.ALWAYS_FORWARD
@@ -359,7 +368,9 @@ class ForwardingRules:
         plan.size = sum([len(line.name) + len(line.value) for line in fields.lines]) + _PER_LINE * len(fields.lines)
         plan.excessive = len(fields.lines) - (fields.host is not None) > self._max_lines
         near_limit = plan.size + self.request_limits.target + LINE_SLACK >= self.max_counted
-        plan.special = bool(plan.chosen or plan.host_address or plan.signed or near_limit or plan.excessive)
+        plan.checks_health = plan.user_agent == self._health_agent
+        asks = plan.chosen or plan.checks_health
+        plan.special = bool(asks or plan.host_address or plan.signed or near_limit or plan.excessive)
         plan.wants_lines = plan.vcap_traced or plan.wish is not None
         usual = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
         plan.plain = usual and not (self.sorts or plan.last or plan.upgrade or plan.client_cert)

@@ -282,6 +282,10 @@ class Http2Client(Http2Wire["ClientStream"]):
             if not self.streams:
                 self.end()
 
+    @property
+    def is_idle(self) -> bool:
+        return not self.streams
+
     def close_if_idle(self) -> None:
         """For a drain: close unless a stream is open, and let no new one begin."""
         self._leave()
@@ -356,7 +360,7 @@ class ClientStream(Stream):
             self._body_left = plan.content_length
         if asks_for != translation.ORDINARY:
             self._begin_tunnel(exchange, asks_for)
-        elif not plan.host:
+        elif not plan.host and not plan.checks_health:
             exchange.refuse(answers.empty_host(), ended)
         elif line.form == ASTERISK:
             exchange.refuse(answers.options(), ended)

@@ -1,22 +1,24 @@
-"""The router's own log: one JSON object per line on standard output, in the shape of Gorouter's component log.
+"""The router's own log: one JSON object per line on standard output, as Gorouter's component log (reference 8.7).
 
-    {"log_level":1,"timestamp":"2025-01-01T10:00:00.000000000Z","message":"...","source":"millrace.supervisor","data":{}}
+    {"log_level":1,"timestamp":1735725600.123456789,"message":"...","source":"gorouter.stdout.router","data":{}}
 
 Figures and names belong in ``data`` (`logger.info("worker-died", extra={"data": {...}})`), so that a message is always
-the same few words and can be searched for; events that Gorouter logs too keep Gorouter's words. Nothing on the hot
-path logs here: the access log is `router.access_log`. Nobody waits for standard output: lines that it does not take are
-dropped, and how many is said (``log-lines-dropped``) once it takes some again.
+the same few words and can be searched for; events that Gorouter logs too keep Gorouter's words, and its names of
+components: the logger ``router.nats`` writes lines of the component ``nats``, and ``router`` those of none. Nothing on
+the hot path logs here: the access log is `router.access_log`. Nobody waits for standard output: lines that it does not
+take are dropped, and how many is said (``log-lines-dropped``) once it takes some again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from router.log_file import STDOUT, LogFile
+from router.settings import Logging
 
 _NUMBERS: Final = {logging.DEBUG: 0, logging.INFO: 1, logging.WARNING: 2, logging.ERROR: 3, logging.CRITICAL: 3}
 LEVELS: Final = {
@@ -29,27 +31,50 @@ LEVELS: Final = {
 """By the names of the setting logging.level, in lower case."""
 
 
+_OURS: Final = "router"
+"""The name of the logger above all of ours."""
+
+
+class Form(NamedTuple):
+    """How lines look."""
+
+    prefix: str = "gorouter.stdout"
+    """Of every source."""
+    epoch: bool = False
+    """Seconds since 1970 as timestamp, not a date."""
+
+    @classmethod
+    def of(cls, wanted: Logging) -> Form:
+        return cls(wanted.syslog or cls().prefix, wanted.format.timestamp == "unix-epoch")
+
+
 class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON; ``always`` is added to the data of every line."""
 
-    def __init__(self, always: dict[str, Any]) -> None:
+    def __init__(self, always: dict[str, Any], form: Form = Form()) -> None:  # noqa: B008 - it cannot change
         super().__init__()
         self._always = always
+        self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
         data = {**self._always, **getattr(record, "data", {})}
         if record.exc_info:
             data["trace"] = self.formatException(record.exc_info)
-        second, fraction = divmod(record.created, 1)
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         line = {
             "log_level": _NUMBERS.get(record.levelno, 1),
-            "timestamp": f"{when}.{int(fraction * 1e9):09d}Z",
+            "timestamp": record.created if self._form.epoch else _date(record.created),
             "message": record.getMessage(),
-            "source": "millrace." + record.name.removeprefix("router."),
+            "source": f"{self._form.prefix}.{record.name.removeprefix(_OURS).removeprefix('.')}".removesuffix("."),
             "data": data,
         }
         return orjson.dumps(line, default=str).decode()
+
+
+def _date(moment: float) -> str:
+    """RFC 3339, with nine decimals."""
+    second, fraction = divmod(moment, 1)
+    when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return f"{when}.{int(fraction * 1e9):09d}Z"
 
 
 class StandardOutput(logging.Handler):
@@ -90,9 +115,17 @@ class StandardOutput(logging.Handler):
         super().close()
 
 
-def to_stdout(level: str, **always: Any) -> StandardOutput:
-    """Send every logger of this process to standard output from ``level`` (debug, info, warn, error) on."""
+def to_stdout(level: str, form: Form = Form(), **always: Any) -> StandardOutput:  # noqa: B008 - it cannot change
+    """Send every logger of this process to standard output; ``level`` as in ``set_level``."""
     handler = StandardOutput()
-    handler.setFormatter(JsonLines(always))
-    logging.basicConfig(level=LEVELS[level.lower()], handlers=[handler], force=True)
+    handler.setFormatter(JsonLines(always, form))
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
     return handler
+
+
+def set_level(level: str) -> None:
+    """Write lines from ``level`` on, a key of LEVELS in any case; of libraries, never what is for their makers only."""
+    number = LEVELS[level.lower()]
+    logging.getLogger(_OURS).setLevel(number)
+    logging.getLogger().setLevel(max(number, logging.INFO))

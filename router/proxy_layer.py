@@ -148,7 +148,11 @@ class ProxyLayer(asyncio.Protocol):
         else:
             self._go_on()
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._came
+
     def close_if_idle(self) -> None:
         """For a drain: what has come only begins something."""
-        if not self._came:
+        if self.is_idle:
             self.transport.close()

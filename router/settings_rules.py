@@ -91,9 +91,18 @@ def _problems(settings: Settings) -> list[str]:
     for name, buckets in _buckets(settings):
         if not buckets or list(buckets) != sorted(set(buckets)):
             found.append(f"prometheus.meters.{name}: give numbers that rise")
-    if bool(settings.status.tls.certificate) != bool(settings.status.tls.key):
-        found.append("status.tls: give certificate and key, or neither")
+    if settings.routing_api.uri and settings.routing_api.port and not settings.routing_api.auth_disabled:
+        found += _token_problems(settings)
     return found
+
+
+def _token_problems(settings: Settings) -> list[str]:
+    if settings.oauth.port and settings.oauth.token_endpoint:
+        return []
+    return [
+        "oauth.token_endpoint, oauth.port: UAA client requires TLS enabled; say where the UAA is, "
+        "or set routing_api.auth_disabled"
+    ]
 
 
 def _proxy_problems(settings: Settings) -> list[str]:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -74,6 +75,7 @@ class Slot:
         self._successor: WorkerProcess | None = None
         self._vacant = asyncio.Event()
         self._ending = False
+        self._degraded = False
 
     @property
     def ready(self) -> bool:
@@ -118,7 +120,9 @@ class Slot:
             worker.kill()
         return worker
 
-    def worker_ready(self, _worker: WorkerProcess) -> None:
+    def worker_ready(self, worker: WorkerProcess) -> None:
+        if self._degraded:
+            worker.degrade()
         self.filled.set()
 
     def worker_gone(self, worker: WorkerProcess) -> None:
@@ -150,6 +154,18 @@ class Slot:
         """End a successor that is not ready yet, and so the roll that waits for it."""
         if self._successor is not None:
             self._successor.kill()
+
+    def degrade(self) -> None:
+        """Have every worker say that it should get no new traffic, and serve on."""
+        self._degraded = True
+        for worker in self.workers:
+            worker.degrade()
+
+    def set_log_level(self, level: str) -> None:
+        """Of every worker, those to come as well."""
+        self._settings = replace(self._settings, logging=replace(self._settings.logging, level=level))
+        for worker in self.workers:
+            worker.set_log_level(level)
 
     def drain(self, longest: float) -> None:
         """Give the sockets up and let every worker finish what it has, for at most ``longest`` seconds."""

@@ -1,33 +1,23 @@
-"""The status port: /health, /is-process-alive-do-not-use-for-loadbalancing, /routes and /metrics over HTTP/1.1.
+"""The pages that the supervisor shows: health, routes, metrics and, on the debug port, levels and stacks.
 
-Served by the supervisor, so it answers whatever the workers are doing. One request per connection, every connection
-with a deadline, and only so many at once: this port is for balancers, scrapers and people, and nobody may use it to
-hold anything up. What it says comes from an `Overview`; it knows no worker.
+What they say comes from an `Overview`; they know no worker. Which port has which is `router.status_ports`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from router import metrics_page
+from router import logs, metrics_page
+from router.pages import Page, Request, Response, read_only
 
+HEALTH: Final = "/health"
 ALIVE: Final = "/is-process-alive-do-not-use-for-loadbalancing"
-MAX_HEAD_BYTES: Final = 8 * 1024
-MAX_CONNECTIONS: Final = 128
-HEAD_TIMEOUT: Final = 10.0
-"""Seconds from the connection to the end of the request's head."""
-WRITE_TIMEOUT: Final = 10.0
-"""The longest a reader may take no byte, seconds."""
-
-HEALTH_PAGES: Final = ("/health", ALIVE)
-ALL_PAGES: Final = ("/health", "/routes", "/metrics", ALIVE)
 
 _NEVER_CACHED: Final = "Cache-Control: private, max-age=0\r\nExpires: 0\r\n"
-_TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
 
 
 class NoWorker(Exception):
@@ -35,130 +25,100 @@ class NoWorker(Exception):
 
 
 class Overview(Protocol):
-    """What the supervisor tells of itself."""
+    """What the supervisor tells of itself, and takes."""
 
     def trouble(self) -> str:
         """Why the router should get no new traffic, in one line; empty when it should."""
 
     async def metrics(self) -> str:
-        """The page of /metrics."""
+        """Our own page of /metrics."""
+
+    async def prometheus(self) -> str:
+        """The page of /metrics on prometheus.port, with Gorouter's names."""
+
+    async def varz(self) -> str:
+        """The page of /varz, JSON."""
 
     def routes(self) -> AsyncGenerator[bytes, None]:
         """The page of /routes, in parts. Raises NoWorker before the first part, a ConnectionError midway."""
 
+    async def stacks(self) -> str:
+        """Where every process is at work."""
 
-class StatusPort:
-    """The server. ``open`` and ``close`` frame its life."""
+    @property
+    def log_level(self) -> str: ...
 
-    def __init__(self, overview: Overview, pages: tuple[str, ...] = ALL_PAGES) -> None:
-        self._overview = overview
-        self._pages = pages
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+    def set_log_level(self, level: str) -> None:
+        """Of every process, until the configuration is read again; ``level`` is a key of `logs.LEVELS`."""
 
-    async def open(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
-        return int(self._server.sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
-        """Stop listening and break off what is being answered."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+def health(overview: Overview, *, says_why: bool) -> Page:
+    """Any method: load balancers ask with GET, HEAD or OPTIONS. ``says_why``: for people, who read on at a 503."""
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._connections.add(task)
-        try:
-            await self._answer(reader, _Response(writer))
-            writer.close()
-        except (TimeoutError, ConnectionError, asyncio.CancelledError):
-            writer.transport.abort()
-        finally:
-            self._connections.discard(task)
-
-    async def _answer(self, reader: asyncio.StreamReader, response: _Response) -> None:
-        try:
-            async with asyncio.timeout(HEAD_TIMEOUT):
-                head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            return
-        except asyncio.LimitOverrunError:
-            await response.whole(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TEXT, "the head is too long\n")
-            return
-        words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0"):
-            await response.whole(HTTPStatus.BAD_REQUEST, _TEXT, "this port speaks HTTP/1.1\n")
-            return
-        method, path = words[0], words[1].split("?", 1)[0]
-        response.has_body = method != "HEAD"
-        response.may_chunk = words[2] == "HTTP/1.1"
-        if path not in self._pages:
-            known = ", ".join(self._pages)
-            await response.whole(HTTPStatus.NOT_FOUND, _TEXT, f"nothing here; this port has {known}\n")
-        elif path in HEALTH_PAGES:
-            # Any method: load balancers ask with GET, HEAD or OPTIONS.
-            trouble = self._overview.trouble() if path == "/health" else ""
-            status = HTTPStatus.SERVICE_UNAVAILABLE if trouble else HTTPStatus.OK
-            await response.whole(status, _TEXT, (trouble or "ok") + "\n", _NEVER_CACHED)
-        elif method not in ("GET", "HEAD"):
-            await response.whole(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, "GET or HEAD only\n", "Allow: GET, HEAD\r\n")
-        elif path == "/metrics":
-            await response.whole(HTTPStatus.OK, metrics_page.CONTENT_TYPE, await self._overview.metrics())
+    async def page(_: Request, response: Response) -> None:
+        trouble = overview.trouble()
+        if trouble:
+            await response.whole(HTTPStatus.SERVICE_UNAVAILABLE, f"{trouble}\n" if says_why else "", _NEVER_CACHED)
         else:
-            await self._routes(response)
+            await response.whole(HTTPStatus.OK, "ok\n", _NEVER_CACHED)
 
-    async def _routes(self, response: _Response) -> None:
-        async with contextlib.aclosing(self._overview.routes()) as parts:
+    return page
+
+
+async def alive(_: Request, response: Response) -> None:
+    """Always well, since it answers."""
+    await response.whole(HTTPStatus.OK, "ok\n", _NEVER_CACHED)
+
+
+def text(source: Callable[[], Awaitable[str]], content_type: str) -> Page:
+    """What ``source`` says, whole."""
+
+    async def page(_: Request, response: Response) -> None:
+        await response.whole(HTTPStatus.OK, await source(), content_type=content_type)
+
+    return read_only(page)
+
+
+def metrics(source: Callable[[], Awaitable[str]]) -> Page:
+    return text(source, metrics_page.CONTENT_TYPE)
+
+
+def varz(overview: Overview) -> Page:
+    return text(overview.varz, _JSON)
+
+
+def routes(overview: Overview) -> Page:
+    async def page(_: Request, response: Response) -> None:
+        async with contextlib.aclosing(overview.routes()) as parts:
             try:
                 first = await anext(parts)
             except NoWorker:
-                await response.whole(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, "no worker is ready\n")
+                await response.whole(HTTPStatus.SERVICE_UNAVAILABLE, "no worker is ready\n")
                 return
-            await response.begin("application/json")
+            await response.begin(_JSON)
             if response.has_body:
                 await response.part(first)
                 async for part in parts:
                     await response.part(part)
                 await response.end()
 
+    return read_only(page)
 
-class _Response:
-    """Writes one response, and lets no reader keep it waiting."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.has_body = True
-        self.may_chunk = True
-        self._writer = writer
+def log_level(overview: Overview) -> Page:
+    """GET shows the level, PUT (or POST) with a level as its body sets it."""
 
-    async def whole(self, status: HTTPStatus, content_type: str, body: str, more: str = "") -> None:
-        raw = body.encode()
-        await self._write(
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n{more}"
-            f"Content-Length: {len(raw)}\r\nConnection: close\r\n\r\n".encode()
-            + (raw if self.has_body else b"")
-        )
+    async def page(request: Request, response: Response) -> None:
+        if request.method in ("PUT", "POST"):
+            wanted = request.body.decode("latin-1").strip().lower()
+            if wanted not in logs.LEVELS:
+                known = ", ".join(logs.LEVELS)
+                await response.whole(HTTPStatus.BAD_REQUEST, f"{wanted[:100]!r} is no level; give one of {known}\n")
+                return
+            overview.set_log_level(wanted)
+        elif request.method not in ("GET", "HEAD"):
+            await response.whole(HTTPStatus.METHOD_NOT_ALLOWED, "GET or PUT only\n", "Allow: GET, HEAD, PUT\r\n")
+            return
+        await response.whole(HTTPStatus.OK, f"{overview.log_level}\n")
 
-    async def begin(self, content_type: str) -> None:
-        framing = "Transfer-Encoding: chunked\r\n" if self.may_chunk else ""
-        await self._write(
-            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n{framing}Connection: close\r\n\r\n".encode()
-        )
-
-    async def part(self, raw: bytes) -> None:
-        await self._write(b"%x\r\n%b\r\n" % (len(raw), raw) if self.may_chunk else raw)
-
-    async def end(self) -> None:
-        if self.may_chunk:
-            await self._write(b"0\r\n\r\n")
-
-    async def _write(self, raw: bytes) -> None:
-        self._writer.write(raw)
-        async with asyncio.timeout(WRITE_TIMEOUT):
-            await self._writer.drain()
+    return page

@@ -3,6 +3,7 @@
     SIGHUP            read the configuration again and roll the workers one by one; nobody loses a connection
     SIGUSR1           drain: /health says 503, drain_wait seconds as before, then finish what is in flight and exit 0
     SIGTERM, SIGINT   stop at once, exit 0
+    SIGQUIT           write the stacks of all processes to standard error and stop at once, exit 2
 
 While draining every signal but SIGTERM is ignored, and SIGTERM ends the drain at once (Gorouter ignores it then). The
 supervisor carries no traffic and keeps no routes: it must stay so simple that it never has to be restarted.
@@ -17,21 +18,25 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+import orjson
 import uvloop
 
-from router import log_file, logs, metrics_page
+from router import log_file, logs, metrics_page, stacks
 from router.config import ConfigError, IgnoredKey, load
-from router.listening import CannotListen, open_all, raise_file_limit
+from router.control import Message
+from router.listening import open_all, raise_file_limit
 from router.settings import Settings
 from router.settings_rules import check, completed
 from router.slot import Slot
 from router.sources.wanted import wanted
-from router.status import HEALTH_PAGES, NoWorker, StatusPort
+from router.status import NoWorker
+from router.status_ports import StatusPorts
 from router.tls.certificates import with_files_read
 from router.worker_process import WorkerProcess
 
@@ -40,7 +45,6 @@ REPORT_EVERY: Final = 5.0
 REPORT_PATIENCE: Final = 1.0
 STUCK_AFTER: Final = 30.0
 """A worker that has not said a word for so long, though asked, serves nobody: it is killed, and replaced."""
-LOOPBACK: Final = "127.0.0.1"
 LAST_GRACE: Final = 5.0
 """Beyond drain_timeout: how long workers may take to leave before they are ended, seconds."""
 
@@ -50,12 +54,18 @@ UNCHANGEABLE: Final = (
     "enable_ssl",
     "ssl_port",
     "status",
+    "prometheus",
+    "debug_addr",
+    "go_max_procs",
     "millrace.address",
     "millrace.workers",
     "millrace.tcp_ports",
 )
 """Settings that a roll leaves as they are: they belong to the sockets."""
 
+_main = logging.getLogger("router")
+_router = logging.getLogger("router.router")
+"""For what Gorouter says of itself and of its traffic ports."""
 _log = logging.getLogger("router.supervisor")
 
 
@@ -67,8 +77,9 @@ class Supervisor:
         self._config = config
         self._slots: list[Slot] = []
         self._ended = metrics_page.Totals()
-        self._health = StatusPort(self, HEALTH_PAGES)
-        self._pages = StatusPort(self)
+        self._ports = StatusPorts(self, settings)
+        self._log_level = settings.logging.level.lower()
+        self._exit_code = 0
         self._draining = False
         self._roll_again = False
         self._rolling: asyncio.Task[None] | None = None
@@ -82,10 +93,15 @@ class Supervisor:
         _check_folder_and_log(settings)
         count = native.workers or max(settings.go_max_procs, 0) or os.cpu_count() or 1
         sockets = open_all(settings, count)
-        place = {"address": native.address, **_ports(sockets), **await self._open_status_ports()}
+        place = {"address": native.address, **_ports(sockets), **await self._ports.open()}
         if native.tcp_ports:
             place["tcp_ports"] = native.tcp_ports
-        _log.info("starting", extra={"data": {"workers": count, **place}})
+        _main.info("starting", extra={"data": {"workers": count, **place}})
+        sharding = {
+            "isolation_segments": settings.isolation_segments,
+            "routing_table_sharding_mode": settings.routing_table_sharding_mode,
+        }
+        _main.info("retrieved-isolation-segments", extra={"data": sharding})
         self._slots = [
             Slot(number, {name: sockets[name][number] for name in sockets}, settings, self._worker_gone)
             for number in range(count)
@@ -96,25 +112,15 @@ class Supervisor:
         self._spawn(self._watch())
         self._spawn(self._announce(place))
         await self._over.wait()
+        began = monotonic()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.stop() for slot in self._slots))
-        await self._health.close()
-        await self._pages.close()
-        _log.info("gorouter.exited")
-        return 0
-
-    async def _open_status_ports(self) -> dict[str, int]:
-        """Every port of the status pages, by its name in the log line ``starting``. Raises CannotListen."""
-        status = self._settings.status
-        shared = status.port == status.routes.port != 0 and status.host == LOOPBACK
-        opened = {"routes_port": await _open(self._pages, LOOPBACK, status.routes.port, "status.routes.port")}
-        if status.enable_nontls_health_checks:
-            opened["status_port"] = opened["routes_port"]
-            if not shared:
-                opened["status_port"] = await _open(self._health, status.host, status.port, "status.port")
-        return opened
+        await self._ports.close()
+        _router.info("gorouter.stopped", extra={"data": {"took": round(monotonic() - began, 3)}})
+        _main.info("gorouter.exited")
+        return self._exit_code
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -130,7 +136,13 @@ class Supervisor:
     async def _announce(self, place: dict[str, Any]) -> None:
         for slot in self._slots:
             await slot.filled.wait()
-        _log.info("gorouter.started", extra={"data": place})
+        for port, kind in (("port", "tcp"), ("https_port", "tls")):
+            if port in place:
+                address = f"{place['address']}:{place[port]}"
+                _router.info(f"{kind}-listener-started", extra={"data": {"address": address}})
+        if "https_port" not in place:
+            _router.info("tls-listener-not-enabled")
+        _router.info("gorouter.started", extra={"data": place})
 
     def _worker_gone(self, worker: WorkerProcess) -> None:
         self._ended.add(worker.latest)
@@ -141,16 +153,24 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGUSR1, self._begin_drain)
         loop.add_signal_handler(signal.SIGHUP, self._begin_roll)
+        loop.add_signal_handler(signal.SIGQUIT, lambda: self._spawn(self._quit()))
 
     def _stop(self, number: signal.Signals) -> None:
         if self._draining and number != signal.SIGTERM:
             self._ignored(number)
             return
-        _log.info("gorouter.stopping", extra={"data": {"signal": number.name}})
+        _router.info("gorouter.stopping", extra={"data": {"signal": number.name}})
         self._over.set()
 
+    async def _quit(self) -> None:
+        """As Go does: whoever sends this wants to know what hangs."""
+        sys.stderr.write(await self.stacks())
+        sys.stderr.flush()
+        self._exit_code = 2
+        self._stop(signal.SIGTERM)
+
     def _ignored(self, number: signal.Signals) -> None:
-        _log.info("gorouter.signal.ignored", extra={"data": {"signal": number.name, "why": "draining"}})
+        _router.info("gorouter.signal.ignored", extra={"data": {"signal": number.name, "why": "draining"}})
 
     def _begin_drain(self) -> None:
         if self._draining:
@@ -161,12 +181,15 @@ class Supervisor:
 
     async def _drain(self) -> None:
         wait, longest = self._settings.drain_wait, self._settings.drain_timeout
-        _log.info("gorouter-draining", extra={"data": {"wait_seconds": wait, "timeout_seconds": longest}})
+        _router.info("gorouter-draining", extra={"data": {"wait_seconds": wait, "timeout_seconds": longest}})
+        for slot in self._slots:
+            slot.degrade()
         await asyncio.sleep(wait)
-        began = monotonic()
-        _log.info("gorouter.stopping")
         if self._rolling is not None:
             self._rolling.cancel()
+        active, idle = await self._connections()
+        _router.info("Draining with %d outstanding active connections", active)
+        _router.info("Draining with %d outstanding idle connections", idle)
         for slot in self._slots:
             slot.drain(longest)
         with contextlib.suppress(TimeoutError):  # who is still there then is ended by run()
@@ -174,8 +197,21 @@ class Supervisor:
                 for slot in self._slots:
                     for worker in slot.workers:
                         await worker.gone.wait()
-        _log.info("gorouter.stopped", extra={"data": {"took": round(monotonic() - began, 3)}})
+        _router.info("gorouter.stopping")
         self._over.set()
+
+    async def _connections(self) -> tuple[int, int]:
+        """Of clients: those with something under way, tunnels apart, and those without."""
+        told = await self._ask_all("connections")
+        return sum(answer["active"] for answer in told), sum(answer["idle"] for answer in told)
+
+    async def _ask_all(self, question: str) -> list[Message]:
+        """What the workers answer, but for those that do not."""
+        answers = await asyncio.gather(*(worker.ask(question, REPORT_PATIENCE) for worker in self._workers()))
+        return [answer for answer in answers if answer is not None]
+
+    def _workers(self) -> list[WorkerProcess]:
+        return [worker for slot in self._slots for worker in slot.workers]
 
     def _begin_roll(self) -> None:
         if self._draining:
@@ -205,7 +241,8 @@ class Supervisor:
                     break
             else:
                 self._settings = settings
-                logging.getLogger().setLevel(logs.LEVELS[settings.logging.level.lower()])
+                self._log_level = settings.logging.level.lower()
+                logs.set_level(self._log_level)
                 _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
 
     def _reloaded(self) -> Settings | None:
@@ -231,7 +268,7 @@ class Supervisor:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            workers = [worker for slot in self._slots for worker in slot.workers]
+            workers = self._workers()
             await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers))
             for worker in workers:
                 if monotonic() - worker.heard > STUCK_AFTER:
@@ -247,8 +284,7 @@ class Supervisor:
 
     async def metrics(self) -> str:
         """The page of /metrics; a worker that does not answer is shown with its latest known figures."""
-        workers = [worker for slot in self._slots for worker in slot.workers]
-        await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers))
+        await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in self._workers()))
         return metrics_page.page(
             self._ended,
             [(str(slot.index), slot.current.latest) for slot in self._slots if slot.current in slot.workers],
@@ -256,6 +292,31 @@ class Supervisor:
             restarts=sum(slot.restarts for slot in self._slots),
             healthy=not self.trouble(),
         )
+
+    async def prometheus(self) -> str:
+        """The page of prometheus.port."""
+        return await self.metrics()
+
+    async def varz(self) -> str:
+        """The page of /varz."""
+        told = {"type": "Router", "index": self._settings.index, "healthy": not self.trouble()}
+        return orjson.dumps(told).decode() + "\n"
+
+    async def stacks(self) -> str:
+        """Of this process and of every worker that answers."""
+        workers = await self._ask_all("stacks")
+        return "\n".join([stacks.page(f"supervisor, process {os.getpid()}"), *(answer["text"] for answer in workers)])
+
+    @property
+    def log_level(self) -> str:
+        return self._log_level
+
+    def set_log_level(self, level: str) -> None:
+        """Of this process and of every worker, those to come as well, until SIGHUP."""
+        self._log_level = level
+        logs.set_level(level)
+        for slot in self._slots:
+            slot.set_log_level(level)
 
     async def routes(self) -> AsyncGenerator[bytes, None]:
         """The page of /routes, from the first worker that is ready. Raises NoWorker, and WorkerGone midway."""
@@ -265,15 +326,6 @@ class Supervisor:
         async with contextlib.aclosing(ready.routes()) as parts:
             async for part in parts:
                 yield part
-
-
-async def _open(page: StatusPort, host: str, port: int, key: str) -> int:
-    """Raises CannotListen."""
-    try:
-        return await page.open(host, port)
-    except OSError as error:
-        where = f"{key} {port} on {host}"
-        raise CannotListen(f"{where}: {error.strerror}; change {key}, or stop what uses it") from None
 
 
 def _ports(sockets: Mapping[str, list[socket.socket]]) -> dict[str, int]:
@@ -317,6 +369,9 @@ def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
         enable_ssl=old.enable_ssl,
         ssl_port=old.ssl_port,
         status=old.status,
+        prometheus=old.prometheus,
+        debug_addr=old.debug_addr,
+        go_max_procs=old.go_max_procs,
         millrace=native,
     )
 
@@ -329,8 +384,8 @@ def run(settings: Settings, config: Path | None = None, ignored: Sequence[Ignore
     """
     check(settings)
     _check_sources(settings)
-    logs.to_stdout(settings.logging.level)
+    logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging))
     if ignored:
-        _log.warning("config-keys-ignored", extra={"data": {"keys": [dataclasses.asdict(key) for key in ignored]}})
+        _main.warning("config-keys-ignored", extra={"data": {"keys": [dataclasses.asdict(key) for key in ignored]}})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Supervisor(settings, config).run())

@@ -191,6 +191,10 @@ class TcpConnection(asyncio.Protocol):
         """No ClientHello in time: perhaps a protocol in which the server speaks first."""
         self._find_pool(None)
 
+    @property
+    def is_idle(self) -> bool:
+        return False
+
     def close_if_idle(self) -> None:
         """For a drain: a connection of a TCP route is never between two exchanges."""
 

@@ -25,7 +25,7 @@ from typing import Final
 
 import uvloop
 
-from router import logs
+from router import logs, stacks
 from router.access_log import AccessLog
 from router.control import Channel, Message
 from router.edge import Edge
@@ -53,6 +53,7 @@ _HEAP_KEPT: Final = 8 * 1024 * 1024
 """Bytes of free memory a worker does not give back at once."""
 
 _log = logging.getLogger("router.worker")
+_router = logging.getLogger("router.router")
 
 
 class Worker:
@@ -132,6 +133,16 @@ class Worker:
                     self._send_part(order["id"])
                 case "enough":
                     del self._dumps[order["id"]]
+                case "connections":
+                    active, idle = self._edge.census()
+                    self._channel.send({"say": "connections", "id": order["id"], "active": active, "idle": idle})
+                case "stacks":
+                    text = stacks.page(f"worker, process {os.getpid()}")
+                    self._channel.send({"say": "stacks", "id": order["id"], "text": text})
+                case "log-level":
+                    logs.set_level(order["level"])
+                case "degrade":
+                    self._edge.healthy = False
                 case "drain":
                     if self._draining is not None:  # rolled first, and now the whole router drains: less patience
                         self._draining.cancel()
@@ -160,7 +171,7 @@ class Worker:
                 except TimeoutError:
                     await self._drained_but_for_idle()
         except TimeoutError:
-            _log.warning("router.drain.timed-out", extra={"data": {"connections": self._edge.connections}})
+            _router.warning("router.drain.timed-out", extra={"data": {"connections": self._edge.connections}})
         self._drained.set()
 
     async def _drained_but_for_idle(self) -> None:
@@ -255,7 +266,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
     if start is None:
         return 0
     settings: Settings = from_plain(Settings, start["settings"])
-    logs.to_stdout(settings.logging.level, worker=start["slot"])
+    logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging), worker=start["slot"])
     try:
         sockets = {name: socket.socket(fileno=number) for name, number in listening.items()}
         await Worker(channel, sockets, start["slot"], settings).run()
@@ -268,7 +279,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
 def main(control: int, supervisor: int, listening: Mapping[str, int]) -> int:
     """The process, from its first line to its exit code."""
     _die_with(supervisor)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     _keep_buffers()
     gc.disable()  # until the table is built: nothing of it is garbage

@@ -115,6 +115,14 @@ class WorkerProcess:
                     await self._ask({"do": "report", "id": number}, answers)
         return self.latest
 
+    async def ask(self, question: str, patience: float) -> Message | None:
+        """Its answer to ``connections`` or ``stacks``; None if there is none within ``patience`` seconds."""
+        with contextlib.suppress(TimeoutError, WorkerGone):
+            async with asyncio.timeout(patience):
+                with self._question() as (number, answers):
+                    return await self._ask({"do": question, "id": number}, answers)
+        return None
+
     async def routes(self) -> AsyncGenerator[bytes, None]:
         """The text of GET /routes, in parts. Each part is made when the one before was taken. Raises WorkerGone."""
         with self._question() as (number, answers):
@@ -149,6 +157,13 @@ class WorkerProcess:
     def drain(self, idle_grace: float, longest: float) -> None:
         """Tell it to accept no more, to let idle connections be for ``idle_grace`` and all for ``longest`` seconds."""
         self._channel.send({"do": "drain", "idle_grace": idle_grace, "longest": longest})
+
+    def degrade(self) -> None:
+        """Tell it to answer health checks on the traffic ports with 503."""
+        self._channel.send({"do": "degrade"})
+
+    def set_log_level(self, level: str) -> None:
+        self._channel.send({"do": "log-level", "level": level})
 
     async def stop(self) -> None:
         """End it at once: by asking, and after STOP_GRACE seconds by SIGKILL. Returns when it is gone."""

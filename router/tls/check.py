@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from router.settings import Backends, RouteServices, Settings, TlsPem
+from router.settings import Settings, TlsPem
 from router.tls.certificates import read_entry
 from router.tls.contexts import VERSIONS, UnknownCipher, cipher_names, server_context
 from router.tls.pem import BadKeyPair, read_certificates, read_pair
@@ -24,8 +24,11 @@ def problems(settings: Settings) -> list[str]:
         found += _trust_problem(f"ca_certs[{number}]", pem)
     if settings.client_ca_certs:
         found += _trust_problem("client_ca_certs", settings.client_ca_certs)
-    found += _client_problems("backends", settings.backends)
-    found += _client_problems("route_services", settings.route_services)
+    for key, section in (("nats", settings.nats), ("routing_api", settings.routing_api)):
+        if section.ca_certs:
+            found += _trust_problem(f"{key}.ca_certs", section.ca_certs)
+    for key, given in _own_certificates(settings):
+        found += _own_problems(key, given)
     if settings.enable_ssl:
         found += _front_problems(settings, ready=not found)
     elif settings.disable_http:
@@ -41,18 +44,32 @@ def _trust_problem(key: str, pem: str) -> list[str]:
     return []
 
 
-def _client_problems(section: str, settings: Backends | RouteServices) -> list[str]:
-    """Of the certificate that the router shows to those whose client it is."""
-    chain, key = settings.cert_chain, settings.private_key
-    if not chain and not key:
+def _own_certificates(settings: Settings) -> list[tuple[str, dict[str, str]]]:
+    """Sections with a certificate that the router shows, but for those of the traffic port: two keys, two texts."""
+    status = settings.status.tls
+    found = [
+        (name, {"cert_chain": section.cert_chain, "private_key": section.private_key})
+        for name, section in (
+            ("backends", settings.backends),
+            ("route_services", settings.route_services),
+            ("nats", settings.nats),
+            ("routing_api", settings.routing_api),
+        )
+    ]
+    return [*found, ("status.tls", {"certificate": status.certificate, "key": status.key})]
+
+
+def _own_problems(section: str, given: dict[str, str]) -> list[str]:
+    (cert, chain), (key, private) = given.items()
+    if not chain and not private:
         return []
-    if not chain or not key:
-        given, missing = ("cert_chain", "private_key") if chain else ("private_key", "cert_chain")
-        return [f"{section}.{missing} is not set, but {section}.{given} is; give both or neither"]
+    if not chain or not private:
+        there, missing = (cert, key) if chain else (key, cert)
+        return [f"{section}.{missing} is not set, but {section}.{there} is; give both or neither"]
     try:
-        read_pair(chain, key)
+        read_pair(chain, private)
     except BadKeyPair as error:
-        return [f"{section}.{'private_key' if error.part == 'key' else 'cert_chain'} {error}"]
+        return [f"{section}.{key if error.part == 'key' else cert} {error}"]
     return []
 
 

@@ -140,7 +140,11 @@ class FrontHandshake(Handshake):
             self._front.edge.metrics.tls_handshakes_timed_out += 1
         self.abort()
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._begun and not self._hello
+
     def close_if_idle(self) -> None:
         """For a drain: nothing was sent yet, so nothing is lost."""
-        if not self._begun and not self._hello:
+        if self.is_idle:
             self.transport.close()

@@ -52,14 +52,21 @@ class Router:
         self._settings = {**self._settings, **settings, "millrace": native}
         self.config.write_text(yaml.safe_dump(self._settings))
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+
     def said(self, message: str) -> list[dict[str, Any]]:
         """The data of every log line with this message, in order."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
-        return [line["data"] for line in lines if line["message"] == message]
+        return [line["data"] for line in self.lines() if line["message"] == message]
 
     def until_said(self, message: str, times: int = 1) -> list[dict[str, Any]]:
         wait_until(lambda: len(self.said(message)) >= times, f"log line {message!r}, {times} times")
         return self.said(message)
+
+    def leaves(self) -> bool:
+        """Whether a drain has come to where connections are closed."""
+        return any(line["message"].startswith("Draining with") for line in self.lines())
 
     def until_healthy(self) -> Router:
         wait_until(lambda: self.health() == (200, "ok\n"), "a healthy router")

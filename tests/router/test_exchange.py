@@ -339,6 +339,56 @@ class TestForwarding:
             assert request.all("X-Forwarded-Host") == expected
 
 
+class TestHealthChecks:
+    """By User-Agent, on the traffic ports (gorouter reference 8.2)."""
+
+    ASK = b"GET /any HTTP/1.1\r\nHost: any.test\r\nUser-Agent: HTTP-Monitor/1.1\r\n\r\n"
+
+    def ask(self, edge: RunningEdge, request: bytes = ASK) -> Message:
+        client = edge.connect()
+        client.send(request)
+        return client.message()
+
+    def test_are_answered_as_health_is(self, edge: RunningEdge) -> None:
+        message = self.ask(edge)
+        assert (message.status, message.body) == (200, b"ok\n")
+        assert message.get("Cache-Control") == b"private, max-age=0"
+        assert message.get("Expires") == b"0"
+        assert message.get("X-Cf-RouterError") is None
+
+    def test_and_503_without_a_word_when_the_router_is_not_well(self) -> None:
+        with running_edge() as edge:
+            edge.edge.healthy = False
+            message = self.ask(edge)
+            assert (message.status, message.body) == (503, b"")
+            assert edge.metrics.rejected_requests == 0
+
+    def test_whether_or_not_there_is_such_a_route(self, edge: RunningEdge) -> None:
+        with backend(answering(OK)) as app:
+            edge.register("any.test", app.port)
+            assert self.ask(edge).body == b"ok\n"
+
+    @pytest.mark.parametrize("start", [b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.1\r\nHost:\r\n", b"POST / HTTP/1.0\r\n"])
+    def test_need_no_host(self, edge: RunningEdge, start: bytes) -> None:
+        assert self.ask(edge, start + b"User-Agent: HTTP-Monitor/1.1\r\n\r\n").status == 200
+
+    @pytest.mark.parametrize(
+        "agent", [b"HTTP-Monitor/1.10", b"http-monitor/1.1", b"HTTP-Monitor", b"x HTTP-Monitor/1.1"]
+    )
+    def test_are_those_of_exactly_this_agent(self, edge: RunningEdge, agent: bytes) -> None:
+        assert self.ask(edge, self.ASK.replace(b"HTTP-Monitor/1.1", agent)).status == 404
+
+    def test_of_another_agent_where_the_settings_say_so(self) -> None:
+        with running_edge(Settings(healthcheck_user_agent="other")) as edge:
+            assert self.ask(edge, self.ASK.replace(b"HTTP-Monitor/1.1", b"other")).status == 200
+            assert self.ask(edge).status == 404
+
+    @pytest.mark.parametrize("line", [b"", b"User-Agent:\r\n"])
+    def test_no_agent_in_the_settings_means_no_health_checks(self, line: bytes) -> None:
+        with running_edge(Settings(healthcheck_user_agent="")) as edge:
+            assert self.ask(edge, b"GET / HTTP/1.1\r\nHost: any.test\r\n" + line + b"\r\n").status == 404
+
+
 class TestAnswers:
     def test_an_unknown_route(self, edge: RunningEdge) -> None:
         client = edge.connect()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import select
 import subprocess
 import sys
 from typing import Any
+
+import pytest
+
+from router.logs import Form, JsonLines
+from router.setting_sections import LEVELS
+from router.settings import LogFormat, Logging
 
 
 def run(program: str) -> list[dict[str, Any]]:
@@ -23,8 +30,50 @@ def test_a_line_is_one_json_object_in_gorouters_shape() -> None:
     )
     assert line["log_level"] == 2
     assert line["message"] == "said"
-    assert line["source"] == "millrace.proxy"
+    assert line["source"] == "gorouter.stdout.proxy"
     assert line["data"] == {"worker": 3, "n": 1}
+
+
+def logged(form: Form, name: str = "router.proxy") -> dict[str, Any]:
+    record = logging.LogRecord(name, logging.INFO, "", 0, "said", None, None)
+    record.created = 1735725600.25
+    line: dict[str, Any] = json.loads(JsonLines({}, form).format(record))
+    return line
+
+
+@pytest.mark.parametrize(
+    ("settings", "timestamp", "source"),
+    [
+        (Logging(), 1735725600.25, "gorouter.stdout.proxy"),
+        (Logging(format=LogFormat("rfc3339")), "2025-01-01T10:00:00.250000000Z", "gorouter.stdout.proxy"),
+        (Logging(syslog="vcap.gorouter"), 1735725600.25, "vcap.gorouter.proxy"),
+    ],
+)
+def test_time_and_source_are_as_the_settings_say(settings: Logging, timestamp: object, source: str) -> None:
+    line = logged(Form.of(settings))
+    assert (line["timestamp"], line["source"]) == (timestamp, source)
+
+
+def test_the_programs_own_lines_have_no_component() -> None:
+    assert logged(Form("vcap.gorouter"), "router")["source"] == "vcap.gorouter"
+
+
+@pytest.mark.parametrize("level", LEVELS.values)
+def test_every_level_that_a_file_may_name_is_one(level: str) -> None:
+    said = run(
+        f"import logging; from router import logs; logs.to_stdout({level!r}); log = logging.getLogger('router.x')\n"
+        "log.debug('0'); log.info('1'); log.warning('2'); log.error('3')"
+    )
+    lowest = {"debug": 0, "info": 1, "warn": 2, "warning": 2}.get(level.lower(), 3)
+    assert [line["log_level"] for line in said] == list(range(lowest, 4))
+
+
+def test_libraries_say_nothing_that_is_for_their_makers_only() -> None:
+    [line] = run(
+        "import logging; from router import logs; logs.to_stdout('debug'); log = logging.getLogger('nats')\n"
+        "log.debug('0'); log.info('1')"
+    )
+    assert (line["message"], line["source"]) == ("1", "gorouter.stdout.nats")
 
 
 def test_what_was_said_last_is_written_before_the_end() -> None:

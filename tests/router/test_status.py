@@ -12,11 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router import status
-from router.status import ALIVE, MAX_CONNECTIONS, NoWorker, StatusPort
+from router import pages
+from router.pages import MAX_CONNECTIONS
+from router.settings import Settings, Status, StatusRoutes
+from router.status import ALIVE, NoWorker
+from router.status_ports import StatusPorts
 from tests.router.wire import PATIENCE, Message, Wire, wait_until
 
 LARGE = b'{"app.example.com":' + b"x" * 100_000
+
+
+PEOPLE = Settings(status=Status(enable_nontls_health_checks=False, routes=StatusRoutes(0)))
+"""Only the port on loopback."""
 
 
 class Told:
@@ -27,12 +34,29 @@ class Told:
         self.parts: list[bytes] | None = [b'{"a.example.com"', b':["x"]}']
         self.breaks = False
         self.taken = 0
+        self.level = "info"
 
     def trouble(self) -> str:
         return self.why
 
     async def metrics(self) -> str:
         return "millrace_requests_total 1\n"
+
+    async def prometheus(self) -> str:
+        return "total_requests 1\n"
+
+    async def varz(self) -> str:
+        return '{"type": "Router"}\n'
+
+    async def stacks(self) -> str:
+        return "stacks\n"
+
+    @property
+    def log_level(self) -> str:
+        return self.level
+
+    def set_log_level(self, level: str) -> None:
+        self.level = level
 
     async def routes(self) -> AsyncGenerator[bytes, None]:
         if self.parts is None:
@@ -45,10 +69,11 @@ class Told:
 
 
 class Running:
-    """A status port on a loop of its own."""
+    """The ports that these settings ask for, on a loop of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Settings = PEOPLE) -> None:
         self.told = Told()
+        self._settings = wanted
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
@@ -56,19 +81,25 @@ class Running:
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        self.server = StatusPort(self.told)
-        self.port = await self.server.open("127.0.0.1", 0)
+        self.ports = StatusPorts(self.told, self._settings)
+        self.opened = await self.ports.open()
+        self.port = self.opened["routes_port"]
         self._ready.set()
         await self._over.wait()
-        await self.server.close()
+        await self.ports.close()
+
+    @property
+    def connections(self) -> int:
+        """That are being answered."""
+        return sum(len(server._connections) for server in self.ports._servers)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
-    def connect(self) -> Wire:
-        return Wire(socket.create_connection(("127.0.0.1", self.port), PATIENCE))
+    def connect(self, name: str = "routes_port") -> Wire:
+        return Wire(socket.create_connection(("127.0.0.1", self.opened[name]), PATIENCE))
 
     def raw(self, request: bytes) -> bytes:
         wire = self.connect()
@@ -173,7 +204,7 @@ class TestBadClients:
         assert port.raw(line + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
     def test_one_that_says_nothing_is_let_go(self, port: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(status, "HEAD_TIMEOUT", 0.1)
+        monkeypatch.setattr(pages, "HEAD_TIMEOUT", 0.1)
         wire = port.connect()
         wire.send(b"GET /hea")
         assert wire.is_closed()
@@ -181,7 +212,7 @@ class TestBadClients:
     def test_one_that_reads_nothing_costs_a_few_parts_and_is_let_go(
         self, port: Running, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(status, "WRITE_TIMEOUT", 0.2)
+        monkeypatch.setattr(pages, "WRITE_TIMEOUT", 0.2)
         port.told.parts = [LARGE] * 2000
         wire = port.connect()
         wire.send(b"GET /routes HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -195,7 +226,7 @@ class TestBadClients:
 
         wait_until(is_stuck)
         assert taken < 500
-        wait_until(lambda: not port.server._connections, "the end of the connection")
+        wait_until(lambda: not port.connections, "the end of the connection")
         assert not wire.read_to_end().endswith(b"0\r\n\r\n")
         wire.close()
 

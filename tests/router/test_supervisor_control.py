@@ -101,7 +101,7 @@ class TestTheLog:
         line = self.line(logging.INFO, "worker-died", extra={"data": {"pid": 7}})
         assert list(line) == ["log_level", "timestamp", "message", "source", "data"]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", line["timestamp"])
-        assert (line["message"], line["source"]) == ("worker-died", "millrace.supervisor")
+        assert (line["message"], line["source"]) == ("worker-died", "gorouter.stdout.supervisor")
         assert line["data"] == {"worker": 1, "pid": 7}
 
     @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class TestADrain:
             assert router.health() == (503, "draining\n")
             assert router.status("/is-process-alive-do-not-use-for-loadbalancing").status == 200
             late = asked(router, app)
-            assert not router.said("gorouter.stopping"), "drain_wait is not over"
+            assert not router.leaves(), "drain_wait is not over"
             wait_until(lambda: is_refused(router), "no new connections")
             assert time.monotonic() - began >= 0.5
             assert idle.is_closed()
@@ -109,7 +109,7 @@ class TestADrain:
             for wire in wires:
                 wire.send(GET)
             router.signal(signal.SIGUSR1)
-            router.until_said("gorouter.stopping")
+            wait_until(router.leaves, "the end of drain_wait")
             kill(worker, signal.SIGCONT)
             answers = [wire.message() for wire in wires]
             assert [(answer.status, answer.get("connection")) for answer in answers] == [(200, b"close")] * 16

@@ -15,7 +15,7 @@ import pytest
 
 from router.registry.embedded import EmbeddedRedis
 from tests.router.supervised import Router, register, running_router
-from tests.router.wire import PATIENCE, Wire, backend
+from tests.router.wire import PATIENCE, Wire, backend, wait_until
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: app.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -60,7 +60,7 @@ def test_a_drain_ends_with_its_last_tunnel(redis_url: str) -> None:
     with running_router(redis_url, drain_timeout="20s", millrace=ONE) as router:
         link = opened(router.until_healthy())
         router.signal(signal.SIGUSR1)
-        router.until_said("gorouter.stopping")
+        wait_until(router.leaves, "the end of drain_wait")
         assert echoes(link)
         time.sleep(0.7)  # longer than idle connections are left alone
         assert echoes(link), "not a byte was added, and nothing closed"
