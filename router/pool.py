@@ -229,8 +229,9 @@ def _sound(endpoints: list[Endpoint], now: float) -> list[Endpoint]:
 
 def _forgiven(endpoints: list[Endpoint], tried: list[Endpoint] | None) -> list[Endpoint]:
     """All of them, none marked any more where a request found no other: else the first whose mark ends would have to
-    take everything. A request that marked some itself has not seen them all fail yet."""
-    if tried is None:
+    take everything. A request that marked some itself has not seen them all fail yet; and one alone has nothing to
+    share, while other routes may have it as well."""
+    if tried is None and len(endpoints) > 1:
         for endpoint in endpoints:
             endpoint.failed_until = 0.0
     return endpoints

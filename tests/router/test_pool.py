@@ -153,9 +153,16 @@ def test_one_that_has_just_failed_is_not_forgiven_by_its_own_request() -> None:
 
 def test_nor_are_full_ones_forgiven() -> None:
     """They were not looked at."""
-    pool = pool_in([(True, 0), (True, 3)])
-    assert pool.pick(NOW, ROUND_ROBIN, 3, None) is pool.endpoints[0]
-    assert [endpoint.failed_until for endpoint in pool.endpoints] == [0, NOW + 1]
+    pool = pool_in([(True, 0), (True, 3), (True, 0)])
+    assert pool.pick(NOW, ROUND_ROBIN, 3, None) in pool.endpoints[::2]
+    assert [endpoint.failed_until for endpoint in pool.endpoints] == [0, NOW + 1, 0]
+
+
+def test_one_alone_stays_marked() -> None:
+    """It is picked all the same; another route may have others to ask."""
+    pool = pool_in([(True, 0)])
+    assert pool.pick(NOW, ROUND_ROBIN, 0, None) is pool.endpoints[0]
+    assert pool.endpoints[0].failed_until == NOW + 1
 
 
 @pytest.mark.parametrize(("option", "default"), [(LEAST_CONNECTION, ROUND_ROBIN), (ROUND_ROBIN, LEAST_CONNECTION)])
