@@ -100,7 +100,7 @@ class BackendConnection(asyncio.Protocol):
         self._state = HEAD
         edge = self.edge
         now = exchange.started
-        self.deadline = now + (edge.response_timeout if exchange.request_complete else edge.endpoint_timeout)
+        self.deadline = exchange.began + (edge.response_timeout if exchange.request_complete else edge.endpoint_timeout)
         plan = exchange.plan
         endpoint = self.endpoint
         if plan.plain:
@@ -143,7 +143,7 @@ class BackendConnection(asyncio.Protocol):
         edge = self.edge
         exchange = self.exchange
         if exchange is not None and self._state == HEAD:
-            until = exchange.started + edge.endpoint_timeout
+            until = exchange.began + edge.endpoint_timeout
             self.deadline = min(until, monotonic() + edge.response_timeout) if exchange.request_complete else until
 
     def pause_writing(self) -> None:
@@ -279,7 +279,7 @@ class BackendConnection(asyncio.Protocol):
 
     def _await_body(self, exchange: Exchange, now: float) -> None:
         edge = self.edge
-        self.deadline = min(now + edge.progress_timeout, exchange.started + edge.endpoint_timeout)
+        self.deadline = min(now + edge.progress_timeout, exchange.began + edge.endpoint_timeout)
 
     def _upgrade(self, exchange: Exchange, plan: ResponsePlan, first: bytes) -> None:
         if not exchange.plan.upgrade:
@@ -297,7 +297,7 @@ class BackendConnection(asyncio.Protocol):
     def pause_response(self) -> None:
         """The client reads more slowly than we do."""
         if self.exchange is not None and self._state in (HEAD, BODY):
-            self.deadline = self.exchange.started + self.edge.endpoint_timeout
+            self.deadline = self.exchange.began + self.edge.endpoint_timeout
             self._reading_paused = True
             self.transport.pause_reading()
 
@@ -423,8 +423,16 @@ class BackendConnection(asyncio.Protocol):
                 self.deadline = now + self.edge.progress_timeout
             else:
                 self._timed_out("timeout writing the request")
-        else:
+        elif not self._websocket_may_wait(now):
             self._timed_out("timeout awaiting response headers")
+
+    def _websocket_may_wait(self, now: float) -> bool:
+        """``endpoint_timeout`` is not for who asks for a WebSocket (gorouter reference 3.7): sets a later deadline."""
+        exchange = self.exchange
+        if self._state != HEAD or exchange is None or exchange.plan.upgrade.lower() != b"websocket":
+            return False
+        self.deadline = exchange.began + self.edge.head_timeout
+        return now < self.deadline
 
     def _timed_out(self, text: str) -> None:
         if self._state == BODY:

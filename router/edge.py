@@ -137,7 +137,8 @@ class Edge:
         self.backend_tls = BackendTls(settings)
         self.route_services = RouteServices(settings, table, self.rules)
         self.endpoint_timeout = settings.endpoint_timeout or inf
-        self.response_timeout = min(self.endpoint_timeout, native.response_header_timeout or inf)
+        self.head_timeout = native.response_header_timeout or inf
+        self.response_timeout = min(self.endpoint_timeout, self.head_timeout)
         self.progress_timeout = native.body_progress_timeout
         self.idle_timeout = settings.frontend_idle_timeout or inf
         self.read_header_timeout = settings.read_header_timeout or inf

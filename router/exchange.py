@@ -108,6 +108,7 @@ class Exchange:
         "_effort",
         "_pool",
         "backend",
+        "began",
         "client",
         "edge",
         "endpoint",
@@ -128,8 +129,8 @@ class Exchange:
         self.client = client
         self.line = line
         self.plan = plan
-        self.started = monotonic()
-        """Seconds; when the head was complete."""
+        self.started = self.began = monotonic()
+        """Seconds; when the head was complete, and when this attempt began."""
         metrics = edge.metrics
         self.id_field = edge.id_fields.pop() if edge.id_fields else edge.more_ids()
         metrics.requests += 1
@@ -400,8 +401,9 @@ class Exchange:
         ``dialing``: the endpoint cannot have seen the request, so that repeating it is always safe.
 
         A reused connection may have been closed by its backend at the very moment of sending: that says nothing about
-        the endpoint, so it is not marked and may be tried again on a new connection. Once: the next connection may be
-        one that has served others, too, if they share it, and the request may be what kills them.
+        the endpoint, so it is not marked and is tried again on a new connection: a session stays where it is. Once: the
+        next connection may be one that has served others, too, if they share it, and the request may be what kills
+        them.
 
         ``again``: the endpoint may be asked again; it only had no room for the request on this connection.
         """
@@ -423,9 +425,10 @@ class Exchange:
         repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
         most = self._pool.max_attempts if isinstance(self._pool, ServicePool) else edge.max_attempts
         if repeatable and effort.attempts < most:
-            another = self._next(effort.tried)
+            another = endpoint if reused and endpoint.routes else self._next(effort.tried)
             if another is not None:
                 edge.metrics.retries += 1
+                self.began = monotonic()
                 self._attempt(another, True)
                 return
         edge.metrics.count_failure(status)
@@ -433,6 +436,8 @@ class Exchange:
 
     def attempt_timed_out(self, text: str) -> None:
         """The response head did not come in time. Not repeated: the request may be at work still."""
+        if monotonic() - self.began >= self.edge.endpoint_timeout:
+            text = "context deadline exceeded"
         self._leave_endpoint()
         self.edge.metrics.bad_gateways += 1
         self._answer(answers.endpoint_timeout(text))

@@ -258,7 +258,7 @@ class BackendStream(Stream):
     def send_head(self, exchange: Exchange, body: bytes) -> None:
         """Begin the exchange; ``body`` is what there is of the body."""
         self._exchange = exchange
-        self._started = exchange.started
+        self._started = exchange.began
         connection = self.connection
         edge = connection.edge
         plan = exchange.plan
