@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router.tls.certificates import Certificates
 from router.tls.client_hello import MAX_BYTES, NotTls, parse_client_hello
 from router.tls.contexts import H2
 from router.tls.handshake import Handshake
@@ -22,6 +21,7 @@ from router.tls.layer import TlsLayer
 
 if TYPE_CHECKING:
     from router.edge import Edge, Minded
+    from router.tls.certificates import Certificates
 
 NO_APPLICATION_PROTOCOL: Final = b"\x15\x03\x01\x00\x02\x02\x78"
 """A fatal alert 120 as a whole record (RFC 8446 section 6)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from router.config import ConfigError
@@ -48,3 +51,21 @@ def test_good_ones_pass() -> None:
 def test_old_versions_of_tls_are_spoken_to_services_where_clients_are_offered_them() -> None:
     old = service_context(Settings(min_tls_version="TLSv1.0", max_tls_version="TLSv1.2"))
     assert (old.minimum_version.name, old.maximum_version.name) == ("TLSv1", "TLSv1_2")
+
+
+def test_a_worker_without_secret_and_certificates_loads_no_cryptography() -> None:
+    """It costs every worker 12 MiB."""
+    text = """
+import asyncio, sys
+import router.worker
+from router.edge import Edge
+from router.listeners import Listeners
+from router.metrics import Metrics
+from router.settings import Settings
+from router.table import RouteTable
+settings = Settings()
+Listeners(settings, Edge(settings, RouteTable(), Metrics(), None, asyncio.new_event_loop()))
+sys.exit(", ".join(name for name in sys.modules if name.startswith("cryptography.hazmat")) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
