@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+ENDPOINT_FAILURE: Final = "endpoint_failure"
+"""How the error begins when an attempt at an endpoint failed."""
 _SHORT_CACHE: Final = b"Cache-Control: public,max-age=2\r\n"
 _NO_CACHE: Final = b"Cache-Control: no-cache, no-store\r\n"
 TOO_LARGE: Final = "max-request-size-exceeded"
@@ -149,12 +151,12 @@ def endpoint_failure(text: str, status: int = 502) -> Answer:
     ``status`` is 502, or that of a failure of TLS: 496, 503, 525 or 526 (`router.tls.failures`).
     """
     if status != 502:
-        return Answer(status, f"endpoint_failure ({text})", "", bare=True)
-    return Answer(502, f"endpoint_failure ({text})", "Registered endpoint failed to handle the request.")
+        return Answer(status, f"{ENDPOINT_FAILURE} ({text})", "", bare=True)
+    return Answer(502, f"{ENDPOINT_FAILURE} ({text})", "Registered endpoint failed to handle the request.")
 
 
 def endpoint_timeout(text: str) -> Answer:
-    return Answer(504, f"endpoint_failure ({text})", "Registered endpoint did not answer in time.")
+    return Answer(504, f"{ENDPOINT_FAILURE} ({text})", "Registered endpoint did not answer in time.")
 
 
 def _shown(host: bytes) -> str:

@@ -365,7 +365,7 @@ class BackendConnection(asyncio.Protocol):
         exchange = self._let_go()
         self.abort()
         if exchange is not None:
-            exchange.response_malformed(why)
+            exchange.response_malformed(why, reused=self._reused)
 
     def _broken(self) -> None:
         exchange = self._let_go()
@@ -391,7 +391,7 @@ class BackendConnection(asyncio.Protocol):
             exchange = self._let_go()
             assert exchange is not None
             if self._tail:
-                exchange.response_malformed("unexpected EOF")
+                exchange.response_malformed("unexpected EOF", reused=self._reused)
             else:
                 self._no_response(exchange, exc)
         elif state == BODY:
@@ -424,7 +424,8 @@ class BackendConnection(asyncio.Protocol):
             else:
                 self._timed_out("timeout writing the request")
         elif not self._websocket_may_wait(now):
-            self._timed_out("timeout awaiting response headers")
+            what = "the rest of the response" if self._state == BODY else "response headers"
+            self._timed_out(f"timeout awaiting {what}")
 
     def _websocket_may_wait(self, now: float) -> bool:
         """``endpoint_timeout`` is not for who asks for a WebSocket (gorouter reference 3.7): sets a later deadline."""
@@ -435,13 +436,14 @@ class BackendConnection(asyncio.Protocol):
         return now < self.deadline
 
     def _timed_out(self, text: str) -> None:
-        if self._state == BODY:
-            self._broken()
-        else:
-            exchange = self._let_go()
-            self.abort()
-            if exchange is not None:
-                exchange.attempt_timed_out(text)
+        body = self._state == BODY
+        exchange = self._let_go()
+        self.abort()
+        if exchange is not None:
+            if body:
+                exchange.response_timed_out(text)
+            else:
+                exchange.attempt_timed_out(text, reused=self._reused)
 
 
 def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:

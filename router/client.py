@@ -18,9 +18,9 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router import answers, client_cert, header_order, log_entry
+from router import answers, client_cert, header_order
 from router.answers import Answer, malformed
-from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
+from router.forwarding import RequestPlan, ResponsePlan, forwarded_from, origin
 from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
 from router.http1.recode import Recoder
@@ -69,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         "edge",
         "forward_fields",
         "ip",
+        "origin",
         "scheme",
         "shard",
         "transport",
@@ -82,6 +83,8 @@ class ClientConnection(asyncio.Protocol):
         self._peer = peer or ("", 0)
         self._layer = layer
         self.ip = b""
+        self.origin = b":0"
+        """``ip:port``."""
         self.scheme = scheme
         self.forward_fields = b""
         self.cert_field = b""
@@ -113,6 +116,7 @@ class ClientConnection(asyncio.Protocol):
         if peer:
             self._peer = peer
             self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
+            self.origin = origin(self.ip, peer[1])
         if edge.shows_client_certs and self.scheme == b"https":
             self.cert_field = client_cert.own_line(transport)
             self.forward_fields += client_cert.lines(edge.rules.client_cert_mode, b"", self.cert_field, tls=True)
@@ -122,12 +126,6 @@ class ClientConnection(asyncio.Protocol):
             self._layer = None
         elif not edge.admit(self):
             self._refuse(answers.too_many_clients())
-
-    @property
-    def address(self) -> str:
-        """``ip:port``."""
-        host, port = self._peer[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     version: Final = b""
     inside = False
@@ -230,6 +228,8 @@ class ClientConnection(asyncio.Protocol):
                     self._received = 0
                 exchange = self._exchange = edge.exchange(edge, self, line, plan)
                 exchange.request_bytes = self._received
+                if line.semicolons:
+                    exchange.deprecate_semicolons()
                 self._state = BUSY
                 if line.form == ASTERISK:
                     exchange.refuse(answers.options(), complete)
@@ -318,7 +318,7 @@ class ClientConnection(asyncio.Protocol):
         answer = malformed(bad.status, bad.reason)
         self.edge.metrics.observe(answer.status, 0.0)
         if self.edge.access_log is not None:
-            self.edge.access_log.write(log_entry.of_refusal(self.address, answer))
+            self.edge.access_log.refused(self.origin, answer)
         self._refuse(answer)
 
     def _refuse(self, answer: Answer) -> None:

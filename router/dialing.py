@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from router.attempts import NOTHING_OPENED, Opening
 from router.backend import reason
 from router.route_services import hairpin
 from router.route_services.service import ServiceEndpoint
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from router.edge import Edge
     from router.pool import Endpoint
 
+NO_SUCH_HOST: Final = frozenset((socket.EAI_NONAME, socket.EAI_NODATA))
+"""Errors of a lookup that say that there is no such name, not that nobody could say."""
 OUR_SHORTAGE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """Errors of a dial that say nothing about the endpoint."""
 
@@ -44,6 +48,8 @@ class DialFailure(NamedTuple):
     """What the client is told if no other endpoint does better: 502, or one of `router.tls.failures`."""
     marks: bool = True
     """Whether it says something about the endpoint."""
+    opening: Opening = NOTHING_OPENED
+    """How long what was tried took."""
 
 
 class Dialer(Protocol):
@@ -61,7 +67,19 @@ class Dialer(Protocol):
 class Dial(Handshake):
     """One connection being opened."""
 
-    __slots__ = ("_dialer", "_edge", "_http2", "_task", "_tls_wanted", "deadline", "endpoint", "shard")
+    __slots__ = (
+        "_begun",
+        "_connected",
+        "_dialer",
+        "_edge",
+        "_http2",
+        "_resolved",
+        "_task",
+        "_tls_wanted",
+        "deadline",
+        "endpoint",
+        "shard",
+    )
 
     is_idle = False
 
@@ -74,7 +92,12 @@ class Dial(Handshake):
         self._tls_wanted = False
         self._task: asyncio.Task[None] | None = None
         self.endpoint = endpoint
-        self.deadline = monotonic() + edge.dial_timeout
+        self._begun = monotonic()
+        self._resolved = 0.0
+        """When the address was known, 0 before."""
+        self._connected = 0.0
+        """When TCP was open, 0 before."""
+        self.deadline = self._begun + edge.dial_timeout
         """Monotonic seconds; the edge's sweep calls ``expired`` after it."""
         self.shard = 0
 
@@ -88,11 +111,16 @@ class Dial(Handshake):
         self._tls_wanted = bool(record.tls_port)
         try:
             if isinstance(self.endpoint, ServiceEndpoint) and self.endpoint.hairpins:
+                self._resolved = self._begun
                 await hairpin.connect(self._edge, self)
             else:
-                await self._edge.loop.create_connection(lambda: self, record.host, record.tls_port or record.port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
-            marks = not isinstance(error, OSError) or error.errno not in OUR_SHORTAGE
+                await self._connect(await self._addresses(record.host, record.tls_port or record.port))
+        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
+            unknown = not isinstance(error, socket.gaierror) or error.errno in NO_SUCH_HOST
+            why = "no such host" if unknown else str(error.args[-1]).lower()
+            self._give_up(DialFailure(f"dial tcp: lookup {record.host}: {why}"))
+        except OSError as error:
+            marks = error.errno not in OUR_SHORTAGE
             self._give_up(DialFailure(self._told(f"connect: {reason(error)}"), marks=marks))
         finally:
             self._task = None
@@ -102,6 +130,26 @@ class Dial(Handshake):
         own = self.endpoint.tls if isinstance(self.endpoint, ServiceEndpoint) else None
         return own or self._edge.backend_tls
 
+    async def _addresses(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Of a name, as the system resolves it; an address is its own. Raises socket.gaierror, UnicodeError."""
+        if ":" in host or host.replace(".", "").isdigit():
+            self._resolved = self._begun
+            return [(host, port)]
+        found = await self._edge.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self._resolved = monotonic()
+        return [(str(address[0]), port) for *_, address in found]
+
+    async def _connect(self, addresses: list[tuple[str, int]]) -> None:
+        """To the first address that lets us. Raises OSError: what the last one said."""
+        *others, last = addresses
+        for host, port in others:
+            try:
+                await self._edge.loop.create_connection(lambda: self, host, port)
+            except OSError:
+                continue
+            return
+        await self._edge.loop.create_connection(lambda: self, *last)
+
     def _told(self, what: str) -> str:
         return f"dial tcp {self.endpoint.address}: {what}"
 
@@ -109,6 +157,7 @@ class Dial(Handshake):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         super().connection_made(transport)
+        self._connected = monotonic()
         if self._over:
             self._edge.metrics.backend_connections_opened += 1
             transport.abort()
@@ -155,7 +204,16 @@ class Dial(Handshake):
 
     def _finish(self, failure: DialFailure) -> None:
         self._edge.forget(self)
-        self._dialer.dial_failed(failure)
+        self._dialer.dial_failed(failure._replace(opening=self.opening()))
+
+    def opening(self) -> Opening:
+        """How long each phase has taken up to now; 0 for one that was not needed or not reached."""
+        now = monotonic()
+        resolved = self._resolved or now
+        connected = self._connected or now
+        return Opening(
+            dns=resolved - self._begun, dial=connected - resolved, tls=now - connected if self._tls_wanted else 0.0
+        )
 
     def _stop(self) -> None:
         self._over = True

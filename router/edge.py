@@ -27,6 +27,7 @@ from router.http1.response import too_long
 from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
 from router.metrics import Metrics
+from router.request_log import RequestLog
 from router.route_services.turns import RouteServices
 from router.settings import Settings
 from router.table import RouteTable
@@ -109,6 +110,7 @@ class Edge:
         self.rules = ForwardingRules(settings)
         self.tracing = self.rules.tracing
         self.exchange = Exchange if self.tracing is None else TracedExchange
+        self.request_log = RequestLog(native.request_log_limit)
         self.request_limits = self.rules.request_limits
         self.response_limits = self.rules.response_limits
         self.shows_client_certs = self.rules.client_cert_mode != client_cert.ALWAYS_FORWARD
@@ -334,6 +336,7 @@ class Edge:
         if not self._swept:
             self.table.forget_emptied(now)
             self.metrics.settle()
+            self.request_log.settle(now)
         self._timer = self.loop.call_later(TICK, self._sweep)
 
     # What requests need -----------------------------------------------------------------------------------------

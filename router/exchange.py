@@ -22,15 +22,17 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from router import answers, log_entry, vcap_trace
+from router import answers, vcap_trace
 from router.answers import Answer
+from router.attempts import NOTHING_OPENED, Attempts, Opening
 from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
-from router.forwarding import RequestPlan, ResponsePlan
+from router.forwarding import RequestPlan, ResponsePlan, origin
 from router.http1.request import RequestLine
 from router.http2_backend import Awaited, BackendStream
 from router.instances import Chosen
 from router.pool import Endpoint, Pool
+from router.request_log import SEMICOLONS
 from router.route_services.service import ServiceEndpoint, ServicePool
 from router.route_services.turns import carries_both
 from router.sticky import Wish, route_start
@@ -41,13 +43,16 @@ if TYPE_CHECKING:
 
 CLIENT_GONE: Final = 499
 """Logged, never sent: the client went away before its response was complete."""
+CLIENT_LEFT: Final = "endpoint_failure (context canceled)"
+"""How the access log says so."""
 
 
 class ClientSide(Protocol):
     """What an exchange asks of the connection that its client is on. ``complete`` ends the exchange for it, too."""
 
     @property
-    def address(self) -> str: ...
+    def origin(self) -> bytes:
+        """``ip:port``."""
 
     @property
     def forward_fields(self) -> bytes:
@@ -107,6 +112,7 @@ class Exchange:
     __slots__ = (
         "_effort",
         "_pool",
+        "attempts",
         "backend",
         "began",
         "client",
@@ -142,6 +148,8 @@ class Exchange:
         """X-Cf-RouterError of an answer that the router made."""
         self.sent_at = 0.0
         """Monotonic seconds of the first attempt, where an access log wants to know; 0 if there was none."""
+        self.attempts: Attempts | None = None
+        """How attempts went, where there is something to tell."""
         self._effort: _Effort | None = None
         self.endpoint: Endpoint | None = None
         self.backend: BackendConnection | BackendStream | Dial | Awaited | None = None
@@ -159,6 +167,19 @@ class Exchange:
     def trace_values(self) -> tuple[bytes, ...]:
         """Of the trace headers that were sent, in the order of `Tracing.names`; nothing where they are switched off."""
         return ()
+
+    @property
+    def local_address(self) -> bytes:
+        """Where the connection to the backend, while there is one, comes from: ``ip:port``."""
+        backend = self.backend
+        if isinstance(backend, BackendStream):
+            transport = backend.connection.transport
+        elif isinstance(backend, BackendConnection):
+            transport = backend.transport
+        else:
+            return b""
+        ip, port = (transport.get_extra_info("sockname") or ("", 0))[:2]
+        return origin(ip.encode(), port) if ip else b""
 
     # The request ------------------------------------------------------------------------------------------------
 
@@ -283,6 +304,7 @@ class Exchange:
         if most and all(endpoint.in_flight >= most for endpoint in pool.endpoints):
             return answers.connection_limit(self.plan.host_field or b"")
         self.edge.metrics.bad_gateways += 1
+        self.edge.request_log.nobody_to_ask(self)
         return answers.endpoint_failure("No endpoints available")
 
     def request_body(self, data: bytes, complete: bool) -> None:
@@ -312,7 +334,16 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client closed its connection or reset its stream: stop the backend, too."""
+        if not self.status:
+            self.error = CLIENT_LEFT
+            if self.backend is not None:
+                self._note_failure()
         self._cut(self.status or CLIENT_GONE)
+
+    def deprecate_semicolons(self) -> None:
+        """The request's target holds a semicolon: that is said in the logs, and only there."""
+        self.error = SEMICOLONS
+        self.edge.request_log.semicolons(self)
 
     def refuse(self, answer: Answer, complete: bool) -> None:
         """Answer without asking any backend, instead of ``begin``. ``complete``: the whole request body is here."""
@@ -360,13 +391,31 @@ class Exchange:
 
     def dialed(self, dial: Dial, http2: bool) -> BackendConnection:
         """The connection that was being opened is open; ``connected`` follows."""
+        self.note_opening(dial.opening())
         backend = self.backend = BackendConnection(self.edge, dial.endpoint, self)
         self.edge.replace_backend(dial, backend)
         return backend
 
     def dial_failed(self, failure: DialFailure) -> None:
         """There is no connection."""
-        self.attempt_failed(failure.text, dialing=True, marks=failure.marks, status=failure.status)
+        self.note_opening(failure.opening)
+        self.attempt_failed(failure.text, dialing=True, connected=False, marks=failure.marks, status=failure.status)
+
+    def note_opening(self, opening: Opening) -> None:
+        """How long the opening of this attempt's connection took."""
+        if self.attempts is None:
+            self.attempts = Attempts()
+        self.attempts.opening = opening
+
+    def _note_failure(self) -> Opening:
+        """One more attempt has failed. Returns how long its connection took to open."""
+        attempts = self.attempts
+        if attempts is None:
+            attempts = self.attempts = Attempts()
+        attempts.failed += 1
+        attempts.failed_at = monotonic()
+        opening, attempts.opening = attempts.opening, NOTHING_OPENED
+        return opening
 
     def dial_again(self) -> None:
         """Ask for a connection to the endpoint of this attempt; one that is shared may be there already."""
@@ -391,6 +440,7 @@ class Exchange:
         text: str,
         *,
         dialing: bool = False,
+        connected: bool = True,
         reused: bool = False,
         again: bool = False,
         marks: bool = True,
@@ -398,7 +448,8 @@ class Exchange:
     ) -> None:
         """No byte of a response came. Try elsewhere where that is safe, else answer with ``status``.
 
-        ``dialing``: the endpoint cannot have seen the request, so that repeating it is always safe.
+        ``dialing``: the endpoint cannot have seen the request, so that repeating it is always safe. ``connected``:
+        there was a connection.
 
         A reused connection may have been closed by its backend at the very moment of sending: that says nothing about
         the endpoint, so it is not marked and is tried again on a new connection: a session stays where it is. Once: the
@@ -407,44 +458,71 @@ class Exchange:
 
         ``again``: the endpoint may be asked again; it only had no room for the request on this connection.
         """
+        local_address = self.local_address
         endpoint = self._leave_endpoint()
         edge = self.edge
         effort = self._effort
         if effort is None:
             effort = self._effort = _Effort()
-        reused = reused and not effort.excused
-        effort.excused = effort.excused or reused
-        effort.attempts += not reused
-        if not reused:
-            if marks and self.plan.chosen is None:
+        excused = reused and not effort.excused
+        effort.excused = effort.excused or excused
+        effort.attempts += not excused
+        repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
+        if not excused:
+            self._log_failure(endpoint, text, repeatable, connected, reused, local_address)
+            if marks and self.plan.chosen is None and not isinstance(endpoint, ServiceEndpoint):
                 endpoint.failed_until = monotonic() + edge.failed_endpoint_seconds
-                if dialing and edge.failed_tls_endpoint is not None and endpoint.record.tls_port:
-                    edge.failed_tls_endpoint(self._pool.route, endpoint.address)
+                pruned = dialing and edge.failed_tls_endpoint is not None and bool(endpoint.record.tls_port)
+                edge.request_log.endpoint_avoided(self, endpoint, pruned=pruned)
+                if pruned:
+                    edge.failed_tls_endpoint(self._pool.route, endpoint.address)  # type: ignore[misc]
             if not again:
                 effort.tried = [*(effort.tried or ()), endpoint]
-        repeatable = dialing or (effort.repeatable and (self.line.idempotent or self.plan.repeatable))
         most = self._pool.max_attempts if isinstance(self._pool, ServicePool) else edge.max_attempts
         if repeatable and effort.attempts < most:
-            another = endpoint if reused and endpoint.routes else self._next(effort.tried)
+            another = endpoint if excused and endpoint.routes else self._next(effort.tried)
             if another is not None:
                 edge.metrics.retries += 1
                 self.began = monotonic()
                 self._attempt(another, True)
                 return
+            edge.request_log.nobody_to_ask(self)
         edge.metrics.count_failure(status)
         self._answer(answers.endpoint_failure(text, status))
 
-    def attempt_timed_out(self, text: str) -> None:
+    def _log_failure(
+        self, endpoint: Endpoint, text: str, retriable: bool, connected: bool, reused: bool, local_address: bytes
+    ) -> None:
+        opening = self._note_failure()
+        assert self.attempts is not None
+        self.edge.request_log.attempt_failed(
+            self,
+            endpoint,
+            text,
+            attempt=self.attempts.failed,
+            endpoints=len(self._pool.endpoints),
+            retriable=retriable,
+            connected=connected,
+            reused=reused,
+            opening=opening,
+            local_address=local_address,
+        )
+
+    def attempt_timed_out(self, text: str, *, reused: bool = False) -> None:
         """The response head did not come in time. Not repeated: the request may be at work still."""
-        if monotonic() - self.began >= self.edge.endpoint_timeout:
-            text = "context deadline exceeded"
-        self._leave_endpoint()
+        text = self._as_deadline(text)
+        local_address = self.local_address
+        endpoint = self._leave_endpoint()
+        self.edge.request_log.timed_out(self, text)
+        self._log_failure(endpoint, text, False, True, reused, local_address)
         self.edge.metrics.bad_gateways += 1
         self._answer(answers.endpoint_timeout(text))
 
-    def response_malformed(self, why: str) -> None:
+    def response_malformed(self, why: str, *, reused: bool = False) -> None:
         """The backend sent what cannot be passed on."""
-        self._leave_endpoint()
+        local_address = self.local_address
+        endpoint = self._leave_endpoint()
+        self._log_failure(endpoint, why, False, True, reused, local_address)
         self.edge.metrics.bad_gateways += 1
         self._answer(answers.endpoint_failure(why))
 
@@ -469,14 +547,14 @@ class Exchange:
             plan = self._with_own_lines(plan)
         if complete:  # as _settle would
             edge = self.edge
-            self.backend = None
             self.endpoint.in_flight -= 1  # type: ignore[union-attr]  # a response always comes from one
             metrics = edge.metrics
             metrics.statuses[plan.status] += 1
             took = now - self.started
             metrics.durations.append(took)
             if edge.access_log is not None:
-                edge.access_log.write(log_entry.of_exchange(self, took))
+                edge.access_log.exchange_over(self, took)
+            self.backend = None
         self.client.send_response(self, plan, body, complete, now)
 
     def _with_own_lines(self, plan: ResponsePlan) -> ResponsePlan:
@@ -485,7 +563,7 @@ class Exchange:
         endpoint = self.endpoint
         assert endpoint is not None
         if isinstance(endpoint, ServiceEndpoint):
-            endpoint.answered(plan.status)
+            self.edge.request_log.service_answered(self, endpoint.url, plan.status)
         rules = self.edge.rules
         wish = self.plan.wish
         if (plan.session is not None or wish is not None) and not carries_both(self.plan.signed):
@@ -518,6 +596,15 @@ class Exchange:
         request_id = b"" if plan.has_request_id else self.id_field
         self.client.open_tunnel(self, plan.head + request_id, backend, first)
 
+    def response_timed_out(self, text: str) -> None:
+        """The backend did not go on with a body that the client has begun to receive."""
+        self.edge.request_log.timed_out(self, self._as_deadline(text))
+        self.response_broken()
+
+    def _as_deadline(self, text: str) -> str:
+        """What went on for too long, if it was not the whole attempt."""
+        return "context deadline exceeded" if monotonic() - self.began >= self.edge.endpoint_timeout else text
+
     def response_broken(self) -> None:
         """The backend broke off in the middle of a body that the client has begun to receive."""
         self._cut(self.status)
@@ -528,13 +615,13 @@ class Exchange:
         """The outcome is known: give the endpoint free, count and log, once."""
         edge = self.edge
         if self.backend is not None:
-            self.backend = None
             self.endpoint.in_flight -= 1  # type: ignore[union-attr]  # a backend is always some endpoint's
         took = now - self.started
         edge.metrics.statuses[self.status] += 1
         edge.metrics.durations.append(took)
         if edge.access_log is not None:
-            edge.access_log.write(log_entry.of_exchange(self, took))
+            edge.access_log.exchange_over(self, took)
+        self.backend = None
 
     def _answer(self, answer: Answer) -> None:
         if self.backend is not None:
@@ -542,6 +629,8 @@ class Exchange:
         self.status = answer.status
         self.error = answer.error
         self.response_bytes = 0 if self.line.is_head else len(answer.payload)
+        if answer.status >= 400:
+            self.edge.request_log.answered(self, answer)
         self._settle(monotonic())
         self.client.send_answer(self, answer)
 

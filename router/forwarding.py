@@ -19,6 +19,7 @@ from router.http1.recode import FromChunks, Recoder, ToChunks
 from router.http1.request import RequestFields, parse_fields
 from router.http1.response import ResponseHead, parse_head
 from router.instances import Chosen, chosen
+from router.logged_headers import LoggedHeaders
 from router.rewriting import Rewriting
 from router.settings import Settings
 from router.sticky import Session, StickyRules, Wish
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.answers import Answer
+    from router.log_entry import PlanText
     from router.pool import Pool
 
 HOP_BY_HOP: Final = frozenset(
@@ -111,6 +113,8 @@ class RequestPlan:
         "http2",
         "keep_alive",
         "last",
+        "logged",
+        "logged_headers",
         "needs_start",
         "plain",
         "pool",
@@ -191,6 +195,10 @@ class RequestPlan:
         """It is back from a route service, and proved to be."""
         self.referer: bytes | None = None
         self.user_agent: bytes | None = None
+        self.logged: PlanText | None = None
+        """What the access log shows of it, once it has."""
+        self.logged_headers = b""
+        """Of further headers that the access log shows: see `router.logged_headers`."""
         self.pool: Pool | None = None
         """What the route table said of ``host`` at ``pool_version``, where the path does not matter."""
         self.pool_version = -1
@@ -249,6 +257,11 @@ def forwarded_from(ip: str, scheme: bytes) -> tuple[bytes, bytes]:
     return address, b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (address, scheme)
 
 
+def origin(ip: bytes, port: int) -> bytes:
+    """``ip:port``, with brackets where the address needs them."""
+    return (b"[%b]:%d" if b":" in ip else b"%b:%d") % (ip, port)
+
+
 class ForwardingRules:
     """The settings' say in it: makes plans from field blocks and response heads."""
 
@@ -262,6 +275,7 @@ class ForwardingRules:
         "_max_lines",
         "_sanitize_proto",
         "client_cert_mode",
+        "logged_headers",
         "max_counted",
         "request_limits",
         "response_limits",
@@ -294,6 +308,7 @@ class ForwardingRules:
         self.max_counted = settings.max_request_header_bytes
         """From so many bytes on, counted as gorouter reference 5.1 does, a head is too long."""
         self._max_lines = settings.max_request_headers
+        self.logged_headers = LoggedHeaders.from_settings(settings)
         self.request_limits = Limits(
             settings.max_request_header_bytes + HEAD_SLACK,
             settings.max_request_headers * LINES_SLACK,
@@ -327,6 +342,8 @@ class ForwardingRules:
         """
         plan = RequestPlan(fields.host)
         plan.returned = returned
+        if self.logged_headers is not None:
+            plan.logged_headers = self.logged_headers.text(fields.lines)
         plan.content_length = fields.content_length
         plan.chunked = fields.chunked
         options = fields.connection
@@ -416,9 +433,9 @@ class ForwardingRules:
         elif name == b"x-cf-proxy-signature":
             plan.signed = fields
         elif name == b"referer":
-            plan.referer = value
+            plan.referer = plan.referer or value
         elif name == b"user-agent":
-            plan.user_agent = value
+            plan.user_agent = plan.user_agent or value
         elif name in _REPEATABLE:
             plan.repeatable = True
         return True

@@ -113,6 +113,9 @@ class Http2Backend(Http2Wire["BackendStream"]):
 
     def dialed(self, dial: Dial, http2: bool) -> asyncio.Protocol:
         self._dial = None
+        opening = dial.opening()
+        for awaited in self._awaited:
+            awaited.exchange.note_opening(opening)
         if http2 or not self.endpoint.record.tls_port:
             self.edge.replace_backend(dial, self)
             return self
@@ -480,7 +483,7 @@ class BackendStream(Stream):
             self._exchange = None
             self.reset(frames.CANCEL)
             if self._plan is not None:
-                exchange.response_broken()
+                exchange.response_timed_out("timeout awaiting the rest of the response")
             else:
                 exchange.attempt_timed_out(
                     "timeout writing the request" if unsent else "timeout awaiting response headers"

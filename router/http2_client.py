@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 from wsproto.utilities import generate_accept_token, generate_nonce
 
-from router import answers, client_cert, log_entry
+from router import answers, client_cert
 from router.answers import Answer, malformed
-from router.forwarding import RequestPlan, ResponsePlan, forwarded_from
+from router.forwarding import RequestPlan, ResponsePlan, forwarded_from, origin
 from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks
 from router.http1.request import ASTERISK, RequestLine
@@ -73,6 +73,7 @@ class Http2Client(Http2Wire["ClientStream"]):
         "cert_field",
         "forward_fields",
         "ip",
+        "origin",
         "scheme",
     )
 
@@ -84,6 +85,8 @@ class Http2Client(Http2Wire["ClientStream"]):
         self._layer = layer
         self.scheme = scheme
         self.ip = b""
+        self.origin = b":0"
+        """``ip:port``."""
         self.forward_fields = b""
         self.cert_field = b""
         self._preface = PREFACE
@@ -100,12 +103,6 @@ class Http2Client(Http2Wire["ClientStream"]):
         self._last_named = LARGEST_WINDOW
         """Which it was."""
 
-    @property
-    def address(self) -> str:
-        """``ip:port``."""
-        host, port = self._peer[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         super().connection_made(transport)
         edge = self.edge
@@ -113,6 +110,7 @@ class Http2Client(Http2Wire["ClientStream"]):
         if peer:
             self._peer = peer
             self.ip, self.forward_fields = forwarded_from(peer[0], self.scheme)
+            self.origin = origin(self.ip, peer[1])
         if edge.shows_client_certs and self.scheme == b"https":
             self.cert_field = client_cert.own_line(transport)
             self.forward_fields += client_cert.lines(edge.rules.client_cert_mode, b"", self.cert_field, tls=True)
@@ -327,8 +325,8 @@ class ClientStream(Stream):
     inside: Final = False
 
     @property
-    def address(self) -> str:
-        return self.connection.address
+    def origin(self) -> bytes:
+        return self.connection.origin
 
     @property
     def forward_fields(self) -> bytes:
@@ -353,6 +351,8 @@ class ClientStream(Stream):
         edge = connection.edge
         ended = self.remote_ended
         exchange = self._exchange = edge.exchange(edge, self, line, plan)
+        if line.semicolons:
+            exchange.deprecate_semicolons()
         if len(connection.streams) == 1:
             connection.deadline = min(exchange.started + TICK, connection._partial)
         if not ended:
@@ -392,7 +392,7 @@ class ClientStream(Stream):
         edge.metrics.rejected_requests += 1
         edge.metrics.observe(answer.status, 0.0)
         if edge.access_log is not None:
-            edge.access_log.write(log_entry.of_refusal(self.address, answer))
+            edge.access_log.refused(self.origin, answer)
         self._send_answer(answer, b"", False)
 
     def take_headers(self, pairs: list[Pair] | None, end: bool) -> None:

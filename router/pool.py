@@ -41,6 +41,7 @@ class Endpoint:
         "http2",
         "idle",
         "in_flight",
+        "logged",
         "packed",
         "routes",
     )
@@ -63,6 +64,8 @@ class Endpoint:
         """Whether it said that it speaks HTTP/2, and did not."""
         self.fields = b""
         """What ``identity`` made, once the endpoint has been used."""
+        self.logged: tuple[bytes, bytes] | None = None
+        """Address and identity as the access log shows them, once it has."""
 
     @property
     def record(self) -> EndpointRecord:

@@ -131,6 +131,10 @@ class Native:
     """How many route services one request may pass before it is refused as a loop; 0 means no limit."""
     access_log_local_time: bool = False
     """Access log times in local time with a Z (as Gorouter does), not in UTC."""
+    request_log_limit: Count = 1000
+    """Lines about single requests in the router's own log, a second and worker; 0 means no limit."""
+    syslog_format: Annotated[str, OneOf(("rfc5424", "gorouter"))] = "rfc5424"
+    """How streamed lines begin; ``gorouter`` leaves the structured data out, as Gorouter does."""
 
 
 @dataclass(frozen=True, slots=True)

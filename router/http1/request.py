@@ -43,9 +43,11 @@ class RequestLine:
         "form",
         "idempotent",
         "is_head",
+        "logged",
         "method",
         "minor",
         "path",
+        "semicolons",
         "size",
         "target",
         "wants_length",
@@ -65,11 +67,14 @@ class RequestLine:
         self.is_head = method == b"HEAD"
         self.wants_length = method in WITH_LENGTH
         """Whether a request without a body says so by ``Content-Length: 0`` (RFC 9110 section 8.6)."""
-        self.common = form == ORIGIN and minor == 1 and not self.wants_length
+        self.semicolons = b";" in target
+        self.common = form == ORIGIN and minor == 1 and not self.wants_length and not self.semicolons
         self.wire = b"%b %b HTTP/1.1\r\n" % (method, target)
         """The line as a backend gets it."""
         self.size = len(self.wire)
         """Bytes, its CRLF included."""
+        self.logged = b""
+        """Method and target as the access log shows them, once it has."""
 
     def with_target(self, target: bytes) -> RequestLine:
         """The same request as a backend gets it where it is to be asked for something else."""

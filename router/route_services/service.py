@@ -7,7 +7,6 @@ route table knows no more of services than `Services`.
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -20,13 +19,17 @@ from router.registry.records import EndpointRecord, InvalidRecord
 if TYPE_CHECKING:
     from router.tls.backend_tls import BackendTls
 
-_log = logging.getLogger("router.route_services")
-
 HTTPS_PORT: Final = 443
 _URL: Final = re.compile(r"(?i)https://(?:[^/?#@]*@)?([^/?#@]+)([^?#]*)(\?[^#]*)?(?:#.*)?")
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]*))?")
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SECRETS: Final = re.compile(r"(?<=//)[^/?#]*@|[?#].*")
 _SAFE: Final = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def shown(url: str) -> str:
+    """A URL without what is nobody's business: who logs in, and the query."""
+    return _SECRETS.sub("", url)
 
 
 class RouteService:
@@ -120,12 +123,6 @@ class ServiceEndpoint(Endpoint):
         self.tls = tls
         self.hairpins = tls is None
         self.routes = 1
-
-    def answered(self, status: int) -> None:
-        """A response has come: operators look for those of services that are not the applications' own."""
-        if not 200 <= status < 300:
-            data = {"route-service-endpoint": self.url, "status-code": status}
-            _log.info("route-service-response", extra={"data": data})
 
     def identity(self) -> bytes:
         """A service is no instance of the application: nothing is said."""

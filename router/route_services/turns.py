@@ -25,7 +25,7 @@ from router.pool import Pool
 from router.registry.records import EndpointRecord
 from router.route_services import loops, refusals
 from router.route_services.hairpin import Allowlist
-from router.route_services.service import RouteService, ServiceEndpoint, ServicePool
+from router.route_services.service import RouteService, ServiceEndpoint, ServicePool, shown
 from router.route_services.signature import InvalidSignature, Signer
 from router.route_services.tls import ServiceTls
 from router.settings import Settings
@@ -42,8 +42,6 @@ OURS: Final = frozenset((SIGNATURE, METADATA, FORWARDED_URL))
 
 _REPLACED: Final = re.compile(rb"(?im)^(?:host|cdn-loop|%b):.*\r\n" % b"|".join(sorted(OURS)))
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
-
-_log = logging.getLogger("router.route_services")
 
 
 class Turn(NamedTuple):
@@ -106,13 +104,15 @@ class RouteServices:
     def _outbound(self, exchange: Exchange, service: RouteService, signer: Signer) -> Turn | Answer:
         place = service.place
         if place is None:
-            self._tell(logging.ERROR, "route-service-failed", exchange, route_service_endpoint=service.url)
+            self._tell(logging.ERROR, "route-service-failed", exchange, route_service_endpoint=shown(service.url))
             return refusals.unusable()
         plan, line = exchange.plan, exchange.line
         names = loops.members(plan.fields)
         passes = loops.passes(names)
         if self._max_passes and passes > self._max_passes:
-            self._tell(logging.ERROR, "route-service-loop", exchange, route_service_endpoint=service.url, passes=passes)
+            self._tell(
+                logging.ERROR, "route-service-loop", exchange, route_service_endpoint=shown(service.url), passes=passes
+            )
             return refusals.loop(passes)
         forwarded_url = f"{self._scheme}://{_host(plan)}{_target(line)}"
         signature, metadata = signer.sign(forwarded_url)
@@ -181,10 +181,11 @@ class RouteServices:
         plan.trace = exchange.plan.trace
         return Turn(pool, exchange.line, plan)
 
-    def _tell(self, level: int, message: str, exchange: Exchange, **data: Any) -> None:
+    @staticmethod
+    def _tell(level: int, message: str, exchange: Exchange, **data: Any) -> None:
         host = (exchange.plan.host_field or b"").decode("latin-1")
         named = {name.replace("_", "-"): value for name, value in data.items()}
-        _log.log(level, message, extra={"data": {"route": host, **named}})
+        exchange.edge.request_log.say(exchange, level, message, {"route": host, **named})
 
 
 def _value(fields: RequestFields, name: bytes) -> bytes:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from router import line_queue
-from router.access_log import AccessLog, Entry, quoted, quoted_line
-from router.log_file import CannotLog, open_for_lines
-from router.settings import AccessLogSettings, Logging, Settings
+from router.access_line import Entry, quoted
+from router.access_log import AccessLog
+from router.log_file import CannotLog, LogFile, open_for_lines
+from router.settings import Logging, Settings
 
 ENTRY = Entry(
     host=b"app.example.com",
@@ -54,9 +53,14 @@ LINE = (
 )
 
 
+def asked(**options: Any) -> Settings:
+    """Settings with these of the section logging."""
+    return Settings(logging=Logging(**options))
+
+
 @contextlib.contextmanager
-def open_log(file: Path | str, **options: bool) -> Iterator[AccessLog]:
-    log = AccessLog(str(file), **options)
+def open_log(file: Path | str) -> Iterator[AccessLog]:
+    log = AccessLog(Settings(), [LogFile(str(file))])
     try:
         yield log
     finally:
@@ -65,8 +69,8 @@ def open_log(file: Path | str, **options: bool) -> Iterator[AccessLog]:
 
 @pytest.fixture
 def logged(tmp_path: Path) -> Callable[..., str]:
-    def write(entry: Entry, **options: bool) -> str:
-        with open_log(tmp_path / "access.log", **options) as log:
+    def write(entry: Entry) -> str:
+        with open_log(tmp_path / "access.log") as log:
             log.write(entry)
         return (tmp_path / "access.log").read_text()
 
@@ -124,24 +128,6 @@ class TestTheLine:
         assert ' 200 0 0 "-"' in line
         assert "response_time:0.000000 gorouter_time:0.000000 " in line
 
-    def test_the_settings_hide_addresses(self, logged: Callable[..., str]) -> None:
-        assert '"curl/8" "-" "10.0.0.9:8080" x_forwarded_for:"203' in logged(ENTRY, hide_client=True)
-        assert (
-            '"203.0.113.7:51000" "10.0.0.9:8080" x_forwarded_for:"-"' in logged(ENTRY, hide_forwarded_for=True)[-400:]
-        )
-
-    def test_is_opened_as_the_settings_say(self, tmp_path: Path) -> None:
-        assert AccessLog.from_settings(Settings()) is None
-        settings = Settings(
-            access_log=AccessLogSettings(file=str(tmp_path / "a.log")),
-            logging=Logging(disable_log_forwarded_for=True, disable_log_source_ip=True),
-        )
-        log = AccessLog.from_settings(settings)
-        assert log is not None
-        log.write(ENTRY)
-        log.close()
-        assert '"curl/8" "-" "10.0.0.9:8080" x_forwarded_for:"-"' in (tmp_path / "a.log").read_text()
-
 
 class TestQuoting:
     @pytest.mark.parametrize(
@@ -165,26 +151,6 @@ class TestQuoting:
         assert line.count("\n") == 1
         assert r'"x\" 200 0 0 \"\n" "203' in line
         assert line.startswith(r"h\"\n - [2025")
-
-    @given(
-        st.builds(
-            ENTRY._replace,
-            host=st.binary(min_size=1, max_size=8),
-            target=st.binary(max_size=8),
-            user_agent=st.none() | st.binary(max_size=8),
-            router_error=st.binary(max_size=8),
-            status=st.integers(100, 599),
-            response_time=st.floats(0, 1e4),
-        )
-    )
-    def test_the_quick_way_and_the_careful_way_agree(self, entry: Entry) -> None:
-        log = AccessLog.__new__(AccessLog)
-        log._second, log._hide_client, log._hide_forwarded_for = -1, False, False
-        line = log._line(entry)
-        assert line == quoted_line(entry, b"2025-01-01T10:00:00.")
-        assert line.count(b"\n") == 1
-        pieces = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)
-        assert b'"' not in pieces.partition(b" - [")[2]
 
 
 class TestTheFile:
@@ -256,8 +222,9 @@ class TestTheFile:
 
     def test_a_dash_is_standard_output(self) -> None:
         program = (
-            "from router.access_log import AccessLog; from tests.router.test_access_log import ENTRY\n"
-            "log = AccessLog('-'); log.write(ENTRY); log.close()"
+            "from router.access_log import AccessLog; from router.log_file import LogFile\n"
+            "from router.settings import Settings; from tests.router.test_access_log import ENTRY\n"
+            "log = AccessLog(Settings(), [LogFile('-')]); log.write(ENTRY); log.close()"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
         assert done.stdout == LINE
@@ -318,9 +285,10 @@ class TestABadDisk:
     def test_a_line_that_a_full_disk_cut_off_does_not_spoil_the_next_one(self, tmp_path: Path) -> None:
         program = (
             "import resource, signal, sys; from router.access_log import AccessLog\n"
+            "from router.log_file import LogFile; from router.settings import Settings\n"
             "from tests.router.test_access_log import ENTRY, until\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "log = AccessLog(sys.argv[1])\n"
+            "log = AccessLog(Settings(), [LogFile(sys.argv[1])])\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))\n"
             "log.write(ENTRY); log.write(ENTRY)\n"
             "until(lambda: log.dropped == 1)\n"

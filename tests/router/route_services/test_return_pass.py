@@ -191,7 +191,7 @@ class TestSignatures:
     def test_that_are_not_believed(
         self, change: Callable[[Bound], bytes], status: int, why: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with bound() as it, caplog.at_level("ERROR", "router.route_services"):
+        with bound() as it, caplog.at_level("ERROR", "router.proxy"):
             register(it.edge, "other.example.com", it.app)
             answered, text = refused(it.ask(change(it)))
             assert answered == status
