@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from router.access_line import UDP_LIMIT, Entry, shortened, text_of
 from router.log_entry import ExchangeLines
 from router.log_file import LogFile
+from router.syslog import Syslog
 
 if TYPE_CHECKING:
     from router.answers import Answer
@@ -36,6 +37,8 @@ class AccessLog:
         outputs: list[LineQueue] = []
         if settings.access_log.file:
             outputs.append(LogFile(settings.access_log.file))
+        if settings.access_log.enable_streaming:
+            outputs.append(Syslog(settings.logging, structured=settings.millrace.syslog_format == "rfc5424"))
         if not outputs and not settings.logging.loggregator_enabled:
             return None
         return cls(settings, outputs)

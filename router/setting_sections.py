@@ -141,7 +141,7 @@ class Logging:
     """What stands as source before the name of a component, and as application in syslog; empty: gorouter.stdout."""
     syslog_addr: str = "127.0.0.1:514"
     """Where the access log is streamed to, with access_log.enable_streaming."""
-    syslog_network: Annotated[str, OneOf(("udp", "tcp"))] = "udp"
+    syslog_network: Annotated[str, OneOf(("udp", "udp4", "udp6", "tcp", "tcp4", "tcp6"))] = "udp"
     """How."""
     syslog_truncate: Count = 0
     """The longest line sent there, bytes; 0 means no limit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from router import syslog
 from router.config import ConfigError
 from router.listening import tcp_ports
 from router.proxy_layer import networks
@@ -73,6 +74,11 @@ def _problems(settings: Settings) -> list[str]:
             parse(settings.millrace.redis)
         except InvalidRedisUrl as error:
             found.append(f"millrace.redis: {error}")
+    if settings.access_log.enable_streaming:
+        try:
+            syslog.receiver(settings.logging.syslog_addr)
+        except ValueError as error:
+            found.append(f"logging.syslog_addr: {error}")
     found += tls_check.problems(settings)
     try:
         tcp_ports(settings.millrace.tcp_ports)
