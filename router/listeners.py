@@ -31,10 +31,12 @@ class Listeners:
         self._tls: TlsFront | None = None
         if settings.enable_ssl:
             from router.tls.certificates import Certificates  # noqa: PLC0415 - costs 12 MiB, so not without need
+            from router.tls.subjects import SubjectRules  # noqa: PLC0415 - as the one before
 
             protocols = (H2, HTTP1) if settings.enable_http2 else ()
             certificates = Certificates(settings, protocols)
-            self._tls = TlsFront(edge, certificates, protocols, native.tls_handshake_timeout)
+            subjects = SubjectRules.from_settings(settings)
+            self._tls = TlsFront(edge, certificates, protocols, native.tls_handshake_timeout, subjects)
 
     def protocol(self, name: str) -> Callable[[], asyncio.Protocol]:
         """The factory of protocols for what the listener ``name`` accepts."""

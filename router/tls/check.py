@@ -8,6 +8,7 @@ from router.settings import Settings, TlsPem
 from router.tls.certificates import read_entry
 from router.tls.contexts import VERSIONS, UnknownCipher, cipher_names, server_context
 from router.tls.pem import BadKeyPair, read_certificates, read_pair
+from router.tls.subjects import subject_of, text_of, trusted_cas
 
 
 def problems(settings: Settings) -> list[str]:
@@ -86,6 +87,7 @@ def _front_problems(settings: Settings, *, ready: bool) -> list[str]:
             "client_ca_certs is not set, but only_trust_client_ca_certs says to trust nothing else; "
             "set client_ca_certs, or client_cert_validation: none"
         )
+    found += _subject_problems(settings)
     if not settings.tls_pem:
         found.append(
             "tls_pem is empty, but enable_ssl needs a certificate; give an item with cert_chain and private_key, "
@@ -94,6 +96,22 @@ def _front_problems(settings: Settings, *, ready: bool) -> list[str]:
     for number, entry in enumerate(settings.tls_pem):
         found += _entry_problems(f"tls_pem[{number}]", entry, settings, ready=ready and not found)
     return found
+
+
+def _subject_problems(settings: Settings) -> list[str]:
+    """A rule for a CA that signs nobody would let everybody in that it was meant to keep out."""
+    if not settings.enable_verify_client_certificate_metadata:
+        return []
+    try:
+        known = set(map(subject_of, trusted_cas(settings)))
+    except BadKeyPair:
+        return []  # said already, of client_ca_certs
+    return [
+        f"verify_client_certificate_metadata[{number}].issuer_in_chain: no CA in client_ca_certs has the subject "
+        f"{text_of(rule.issuer_in_chain)}; mend the name, each field of it, or add the CA"
+        for number, rule in enumerate(settings.verify_client_certificate_metadata)
+        if rule.issuer_in_chain not in known
+    ]
 
 
 def _entry_problems(key: str, entry: TlsPem, settings: Settings, *, ready: bool) -> list[str]:

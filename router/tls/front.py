@@ -8,6 +8,7 @@ not get on is closed at its deadline by the edge's sweep; until a ClientHello is
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from router.tls.client_hello import MAX_BYTES, NotTls, parse_client_hello
 from router.tls.contexts import H2
-from router.tls.handshake import Handshake
+from router.tls.handshake import Handshake, PeerRefused
 from router.tls.layer import TlsLayer
 
 if TYPE_CHECKING:
     from router.edge import Edge, Minded
     from router.tls.certificates import Certificates
+    from router.tls.subjects import SubjectRules
 
 NO_APPLICATION_PROTOCOL: Final = b"\x15\x03\x01\x00\x02\x02\x78"
 """A fatal alert 120 as a whole record (RFC 8446 section 6)."""
@@ -29,6 +31,7 @@ PLAIN_HTTP: Final = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP reques
 """As Go's server says it."""
 _ALPN: Final = re.compile(rb"\x00\x10..\x00.", re.DOTALL).search
 """What the extension with a client's protocols begins with (RFC 7301 section 3.1), or what looks like it."""
+_log = logging.getLogger("router.tls")
 _LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -41,12 +44,21 @@ def _is_one_record(data: bytes) -> bool:
 class TlsFront:
     """What the handshakes of one listener share."""
 
-    def __init__(self, edge: Edge, certificates: Certificates, protocols: Sequence[str], timeout: float) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        certificates: Certificates,
+        protocols: Sequence[str],
+        timeout: float,
+        subjects: SubjectRules | None = None,
+    ) -> None:
         """``protocols`` for ALPN; with none of them, whatever a client offers is ignored. ``timeout`` in seconds."""
         self.edge = edge
         self.certificates = certificates
         self.protocols = frozenset(name.encode() for name in protocols)
         self.timeout = timeout
+        self.subjects = subjects
+        """What the certificates of clients have to say besides being good."""
         self._marks = tuple(bytes((len(name),)) + name for name in self.protocols)
 
     def accept(self, peer: tuple[str, int] | None = None, layer: Minded | None = None) -> FrontHandshake:
@@ -126,7 +138,14 @@ class FrontHandshake(Handshake):
             return edge.http2_client(self._peer, b"https", self)
         return edge.client(self._peer, b"https", self)
 
+    def objection(self) -> str:
+        subjects = self._front.subjects
+        return subjects.objection(self._tls) if subjects is not None else ""
+
     def failed(self, error: Exception) -> None:
+        if isinstance(error, PeerRefused):
+            data = {"client": self._peer or self.transport.get_extra_info("peername"), "why": str(error)}
+            _log.info("client-certificate-refused", extra={"data": data})
         if self._begun or self._hello:  # else somebody only looked whether the port is open
             self._front.edge.metrics.tls_handshakes_failed += 1
 

@@ -10,8 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
+from typing import Final
 
 from router.tls.layer import TlsLayer
+
+_BAD_CERTIFICATE: Final = b"\x15\x03\x03\x00\x02\x02\x2a"
+"""A fatal alert 42 as a whole record (RFC 5246 section 7.2)."""
+_MISPLACED: Final = b"\x16\x03\x03\x00\x01\x00"
+"""A record of the handshake in the clear, after it."""
+
+
+class PeerRefused(Exception):
+    """The peer's certificate is good, but it is not to be let in; the message says why."""
 
 
 class HandshakeFailed(Exception):
@@ -33,6 +44,10 @@ class Handshake(asyncio.Protocol):
     def opened(self, layer: TlsLayer) -> asyncio.Protocol:
         """The handshake is complete; returns the protocol for the inside, or calls the layer's ``abort``."""
         raise NotImplementedError
+
+    def objection(self) -> str:
+        """Why the peer, whose certificate is good, is refused all the same; empty if it is not. For subclasses."""
+        return ""
 
     def failed(self, error: Exception) -> None:
         """It is not, and will not be: ssl.SSLError, HandshakeFailed, or what the socket said."""
@@ -76,10 +91,32 @@ class Handshake(asyncio.Protocol):
             self._flush()
             self.fail(error)
         else:
+            if objection := self.objection():
+                self._refuse_peer(objection)
+                return
             self._over = True
             layer = TlsLayer(self.transport, self._tls, self._incoming, self._outgoing)
             self.transport.set_protocol(layer)
             layer.begin(self.opened(layer))
+
+    def _refuse_peer(self, why: str) -> None:
+        """Let the handshake fail although OpenSSL has completed it.
+
+        In TLS 1.2 the peer still waits for our last message, so the alert that Go sends can go in its place, in the
+        clear as everything before that message. In TLS 1.3 the peer is through, and Python has no call to send an alert
+        of our choice: OpenSSL is shown a record that has no place there, upon which it sends a fatal one.
+        """
+        if self._tls.version() == "TLSv1.3":
+            self._incoming.read()
+            self._incoming.write(_MISPLACED)
+            with suppress(ssl.SSLError):
+                self._tls.read(1)
+            self._flush()
+        else:
+            self._outgoing.read()
+            self._outgoing.write(_BAD_CERTIFICATE)
+            self._flush()
+        self.fail(PeerRefused(why))
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self.transport.is_closing():
