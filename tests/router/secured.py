@@ -50,9 +50,13 @@ def secured_router(
     *,
     ca: trustme.CA | None = None,
     workers: int = 1,
+    namespace: str = "secured",
     **settings: Any,
 ) -> Iterator[SecuredRouter]:
-    """Running and healthy; the routes last as long as it does. Endpoints over TLS are trusted by the same authority."""
+    """Running and healthy; the routes last as long as it does. Endpoints over TLS are trusted by the same authority.
+
+    Routers at the same time and Redis need a ``namespace`` each.
+    """
     folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
     try:
         ca = ca or trustme.CA()
@@ -60,9 +64,9 @@ def secured_router(
         ca.issue_cert(NAME, "localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "own.pem")
         own = {"cert_file": str(folder / "own.pem"), "key_file": str(folder / "own.pem")}
         ca_certs = [ca.cert_pem.bytes().decode()]
-        with RegistryWriter(redis_url, namespace="secured") as writer:
+        with RegistryWriter(redis_url, namespace=namespace) as writer:
             writer.lease("tests", ttl=0).replace(list(routes.items()))
-            native = {"workers": workers, "namespace": "secured", **settings.pop("millrace", {})}
+            native = {"workers": workers, "namespace": namespace, **settings.pop("millrace", {})}
             with running_router(
                 redis_url, enable_ssl=True, ssl_port=0, tls_pem=[own], ca_certs=ca_certs, millrace=native, **settings
             ) as router:
