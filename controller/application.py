@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.context import Context
 from controller.jobs import JobRunner, Operation
+from controller.uaa import endpoints
+from controller.uaa.service import Uaa
 from controller.v3 import api as v3
 from controller.v3 import feature_flags, jobs, organizations, roles, roots, spaces, users
 from controller.v3.errors import unknown_request
@@ -29,7 +31,7 @@ def operations() -> dict[str, Operation]:
     return found
 
 
-def application(context: Context, runner: JobRunner) -> ASGIApp:
+def application(context: Context, runner: JobRunner, uaa: Uaa) -> ASGIApp:
     """``runner`` lives as long as the application."""
 
     @asynccontextmanager
@@ -49,6 +51,9 @@ def application(context: Context, runner: JobRunner) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.context = context
+    app.state.uaa = uaa
+    if not context.settings.external_uaa:
+        app.include_router(endpoints.router)
     for module in MODULES:
         app.include_router(module.api.router)
     app.add_exception_handler(HTTPException, _unknown)

@@ -24,8 +24,7 @@ from controller.database.engine import Database
 from controller.database.secrets import KEY_BYTES, KEYS
 from controller.jobs import JobRunner
 from controller.settings import Settings, SettingsError
-from controller.uaa.keys import SigningKeys
-from controller.uaa.tokens import BearerTokens, Issuer
+from controller.uaa.service import ADMIN_NAME, Uaa
 
 BACKLOG: Final = 512
 _KEY_FILE: Final = "encryption.key"
@@ -48,13 +47,16 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, database: Database) -> None:
-    keys = SigningKeys(database)
-    await trio.to_thread.run_sync(keys.load)
+    uaa = Uaa(database, settings.uaa_url)
+    password_file = await trio.to_thread.run_sync(uaa.prepare, settings.data)
+    if password_file is not None:
+        where = {"user": ADMIN_NAME, "password_file": str(password_file)}
+        _log.info("first-admin-made", extra={"data": where})
     runner = JobRunner(database, application.operations())
     context = Context(
         settings,
         database,
-        BearerTokens(Issuer(keys, settings.uaa_url)),
+        uaa,
         runner,
         anyio.CapacityLimiter(settings.database_connections),
     )
@@ -67,7 +69,7 @@ async def _serve(settings: Settings, database: Database) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_until_told, stop)
         _log.info("started", extra={"data": {"address": settings.host, "port": listening.getsockname()[1]}})
-        await serve(application.application(context, runner), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        await serve(application.application(context, runner, uaa), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
         nursery.cancel_scope.cancel()
 
 

@@ -20,6 +20,7 @@ class Account(Resource, Base):
     username: Mapped[str] = mapped_column(String(255))
     """Lower case: names match without regard to it."""
     origin: Mapped[str] = mapped_column(String(255), default="uaa")
+    external_id: Mapped[str | None] = mapped_column(String(255))
     email: Mapped[str | None] = mapped_column(String(255))
     given_name: Mapped[str | None] = mapped_column(String(255))
     family_name: Mapped[str | None] = mapped_column(String(255))
@@ -75,7 +76,8 @@ class RefreshToken(Row, Base):
     account_guid: Mapped[str] = mapped_column(Guid, index=True)
     client_name: Mapped[str] = mapped_column(String(255))
     scopes: Mapped[list[Any]] = mapped_column(default=list)
-    used: Mapped[bool] = mapped_column(default=False)
+    issued_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 

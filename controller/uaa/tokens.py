@@ -29,7 +29,7 @@ class Issuer:
 
     def __init__(self, keys: SigningKeys, url: str) -> None:
         self._keys = keys
-        self._name = f"{url.rstrip('/')}/oauth/token"
+        self.name = f"{url.rstrip('/')}/oauth/token"
 
     def issue(self, claims: Mapping[str, Any], scopes: Iterable[str], seconds: int) -> tuple[str, str]:
         """A token and its id (jti)."""
@@ -40,7 +40,7 @@ class Issuer:
         payload = {
             **claims,
             "jti": token_id,
-            "iss": self._name,
+            "iss": self.name,
             "iat": moment,
             "exp": moment + seconds,
             "aud": audience,
@@ -56,7 +56,7 @@ class Issuer:
         """Of a token of ours that is valid now. Raises ApiError (InvalidAuthToken)."""
         try:
             claims = dict(jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims)
-            jwt.JWTClaimsRegistry(leeway=LEEWAY, exp={"essential": True}, iss={"value": self._name}).validate(claims)
+            jwt.JWTClaimsRegistry(leeway=LEEWAY, exp={"essential": True}, iss={"value": self.name}).validate(claims)
         except (JoseError, ValueError, KeyError, TypeError):
             raise invalid_token() from None
         return claims
@@ -67,25 +67,6 @@ class Issuer:
         if key is None:
             raise ValueError("signed with a key that is not ours")
         return key
-
-
-class BearerTokens:
-    """What the API asks of tokens (`controller.context.Tokens`)."""
-
-    def __init__(self, issuer: Issuer) -> None:
-        self._issuer = issuer
-
-    def caller(self, authorization: str) -> Caller | None:
-        """Raises ApiError (InvalidAuthToken)."""
-        if not authorization.strip():
-            return None
-        scheme, _, token = authorization.strip().partition(" ")
-        if scheme.lower() != "bearer":
-            raise invalid_token()
-        claims = self._issuer.claims(token.strip())
-        if AUDIENCE not in claims.get("aud", ()):
-            raise invalid_token()
-        return caller_of(claims)
 
 
 def caller_of(claims: Mapping[str, Any]) -> Caller:
