@@ -177,7 +177,7 @@ class Tracing:
                 continued.ids = None
             else:
                 b3 = built
-                lines = [*(line for line in lines if line.name != b"b3"), our_line(b"b3", b3)]
+                lines = [*(line for line in lines if line.name != b"b3"), our_line(b"B3", b3)]
         else:
             continued.block_to = self._b3_end
             continued.parent = parent
@@ -204,7 +204,7 @@ class Tracing:
         elif continued.ids is not None:
             trace, span = continued.ids
             continued.w3c_values = (b"00-%b-%b-01" % (trace.zfill(32), span), b"%b=%b" % (key, span))
-            return [*lines, *map(our_line, _W3C_NAMES, continued.w3c_values)]
+            return [*lines, *map(our_line, (b"Traceparent", b"Tracestate"), continued.w3c_values)]
         else:
             continued.block_from = ID_LINE if makes_b3 else self._b3_end
             continued.block_to = sys.maxsize
@@ -220,8 +220,8 @@ class Tracing:
             parent = continued.parent if continued is not None else b""
             b3 = (sent[_TRACE], sent[_SPAN], parent, sent[_BOTH])
         if self.w3c and w3c is None:
-            at = sent.index(b"raceparent: ") + len(b"raceparent: ")
-            w3c = (sent[at : at + 55], sent[at + 55 + len(b"\r\ntracestate: ") : -2])
+            at = sent.index(b"Traceparent: ") + len(b"Traceparent: ")
+            w3c = (sent[at : at + 55], sent[at + 55 + len(b"\r\nTracestate: ") : -2])
         return (b3 or ()) + (w3c or ())
 
 
@@ -231,7 +231,7 @@ def sent_ids(continued: Continued | None, sent: bytes) -> Ids:
         if continued.ids is not None:
             return continued.ids
         if continued.w3c_trace:
-            at = sent.index(b"raceparent: ") + len(b"raceparent: 00-") + 33
+            at = sent.index(b"Traceparent: ") + len(b"Traceparent: 00-") + 33
             return Ids(continued.w3c_trace, sent[at : at + 16])
     return made_ids(sent)
 
