@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
+from router import answers
 from router.answers import Answer
 from router.forwarding import ForwardingRules, RequestPlan
 from router.http1.request import ABSOLUTE, RequestFields, RequestLine, route_path
@@ -97,6 +98,9 @@ class RouteServices:
             return refusals.no_tunnels() if exchange.line.method == b"CONNECT" else refusals.no_websockets()
         if plan is not None:
             return Turn(pool, exchange.line, plan)
+        most = exchange.edge.max_in_flight
+        if most and all(endpoint.in_flight >= most for endpoint in pool.endpoints):
+            return answers.connection_limit(exchange.plan.host_field or b"")  # nobody to serve it when it comes back
         return self._outbound(exchange, service, self._signer)
 
     # To the service ---------------------------------------------------------------------------------------------------

@@ -335,6 +335,23 @@ class TestTunnels:
             assert wire.read_exactly(5) == b"hello"
 
 
+def test_a_route_whose_endpoints_are_all_busy_asks_no_service() -> None:
+    gate = threading.Event()
+
+    def slow(request: Message) -> bytes:
+        assert gate.wait(PATIENCE)
+        return OK
+
+    with bound(with_settings(backends=Backends(max_conns=1)), response=slow) as it:
+        busy = it.send(it.signed())
+        wait_until(lambda: it.at_app, "the request at the application")
+        answer = it.ask()
+        assert (answer.status, answer.get("X-Cf-RouterError")) == (503, b"Connection Limit Reached")
+        assert not it.service.connections
+        gate.set()
+        assert busy.message().status == 200
+
+
 def test_the_service_that_was_registered_last_holds_for_the_whole_route() -> None:
     with bound() as it, backend(answering(OK)) as second:
         register(it.edge, APP, second)
