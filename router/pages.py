@@ -11,10 +11,11 @@ import asyncio
 import base64
 import binascii
 import hmac
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 MAX_HEAD_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 1024
@@ -23,6 +24,10 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds from the connection to the end of the request, and for a TLS handshake before."""
 WRITE_TIMEOUT: Final = 10.0
 """The longest a reader may take no byte, seconds."""
+SHUTDOWN_TIMEOUT: Final = 1.0
+"""Seconds for the other side's last word in TLS."""
+ACCEPT_PAUSE: Final = 0.1
+"""Seconds until the next try when the system gives no connection."""
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -111,37 +116,65 @@ class PageServer:
         """``pages`` by their paths. With ``context``, TLS is spoken."""
         self._pages = pages
         self._context = context
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises OSError."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
-        return int(self._server.sockets[0].getsockname()[1])
+        self._listening = _listen(host, port)
+        self._accepting = asyncio.create_task(self._accept(self._listening))
+        return int(self._listening.getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and break off what is being answered."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._connections:
+        tasks = [*self._connections, *filter(None, (self._accepting,))]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._listening is not None:
+            self._listening.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._connections.add(task)
+    async def _accept(self, listening: socket.socket) -> None:
+        """Let connections in one by one: handshakes of TLS are counted too, which asyncio's own server does not do."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listening)
+            except OSError:  # no descriptors left, or the client is gone already
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            if len(self._connections) >= MAX_CONNECTIONS:
+                client.close()
+                continue
+            task = asyncio.create_task(self._serve(client))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(MAX_HEAD_BYTES, loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        secured: dict[str, Any] = {}
+        if self._context is not None:
+            secured = {
+                "ssl": self._context,
+                "ssl_handshake_timeout": HEAD_TIMEOUT,
+                "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
+            }
         try:
-            if self._context is not None:
-                await writer.start_tls(self._context, ssl_handshake_timeout=HEAD_TIMEOUT)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, client, **secured)
+        except OSError:  # a failed handshake, or none in time
+            client.close()
+            return
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
             await self._answer(reader, Response(writer))
             writer.close()
+            async with asyncio.timeout(WRITE_TIMEOUT):
+                await writer.wait_closed()
         except (TimeoutError, OSError, asyncio.CancelledError):
-            writer.transport.abort()
-        finally:
-            self._connections.discard(task)
+            transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, response: Response) -> None:
         try:
@@ -161,6 +194,18 @@ class PageServer:
             await response.whole(HTTPStatus.NOT_FOUND, f"nothing here; this port has {known}\n")
         else:
             await page(request, response)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family, _, _, _, place = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )[0]
+    sock = socket.create_server(
+        (str(place[0]), port), family=family, backlog=MAX_CONNECTIONS, dualstack_ipv6=place[0] == "::"
+    )
+    sock.setblocking(False)
+    return sock
 
 
 async def _read(reader: asyncio.StreamReader, response: Response) -> Request | None:

@@ -43,8 +43,9 @@ class Router:
             )
         wait_until(lambda: self.said("starting") or self.process.poll() is not None, "the router's start")
         assert self.process.poll() is None, self._log.read_text()
-        place = self.said("starting")[0]
-        self.port, self.status_port = int(place["port"]), int(place["routes_port"])
+        self.place = self.said("starting")[0]
+        """Where it listens, by the names of the ports."""
+        self.port, self.status_port = int(self.place.get("port", 0)), int(self.place["routes_port"])
 
     def configure(self, **settings: Any) -> None:
         """Change keys of the file; ``millrace`` is merged, others are replaced."""
