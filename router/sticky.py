@@ -108,8 +108,7 @@ class StickyRules:
         value = _NOT_IN_VALUES.sub(b"", instance.encode())
         if b" " in value or b"," in value:
             value = b'"%b"' % value
-        place = _NOT_IN_PATHS.sub(b"", path) or b"/"
-        return b"Set-Cookie: %b=%b; Path=%b%b\r\n" % (COOKIE, value, place, attributes)
+        return b"Set-Cookie: %b=%b; Path=%b%b\r\n" % (COOKIE, value, _as_cookies_say(path), attributes)
 
     def _copied(self, cookie: bytes) -> bytes:
         """The attributes that a sticky cookie hands down, in the order in which Go writes them."""
@@ -142,7 +141,14 @@ def _expires(value: bytes) -> bytes:
 
 def _max_age(value: bytes) -> bytes:
     """Only what ends a session is handed down: a cookie that lasts would outlive the instance it names."""
-    return b"; Max-Age=0" if re.fullmatch(rb"-[0-9]+|0", value) else b""
+    return b"; Max-Age=0" if re.fullmatch(rb"-[0-9]+|[+]?0+", value) else b""
+
+
+def _as_cookies_say(path: bytes) -> bytes:
+    """As much of a path, by whole segments, as can stand in a cookie: a shorter one is met by the same requests."""
+    while _NOT_IN_PATHS.search(path):
+        path = path.rpartition(b"/")[0]
+    return path or b"/"
 
 
 def route_start(target: bytes, segments: int) -> bytes:
@@ -150,6 +156,9 @@ def route_start(target: bytes, segments: int) -> bytes:
 
     Cookie paths match with regard to case, routes without: the client's own spelling is the one its next request has.
     """
-    if not segments or not target.startswith(b"/"):
+    if not segments:
         return b"/"
-    return b"/".join(target.partition(b"?")[0].split(b"/", segments + 1)[: segments + 1])
+    path = target.partition(b"?")[0]
+    if not path.startswith(b"/"):  # an absolute target
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return b"/".join(path.split(b"/", segments + 1)[: segments + 1])
