@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.hashing import HashOptions
 from router.pool import LEAST_CONNECTION, ROUND_ROBIN, Endpoint, Pool
 from router.registry.records import EndpointRecord
 
@@ -187,3 +189,145 @@ def test_an_endpoint_tells_the_application_who_it_is() -> None:
     assert named.fields == named.identity()
     unnamed = endpoint(EndpointRecord(host="10.0.0.1", port=80))
     assert b"X-Cf-Instanceid: 10.0.0.1:80\r\n" in unnamed.identity()
+
+
+class TestNear:
+    """Endpoints of an availability zone first (gorouter reference 3.4)."""
+
+    @staticmethod
+    def zoned(state: list[tuple[bool, int]], zones: list[str]) -> Pool:
+        pool = Pool()
+        pool.endpoints = tuple(
+            endpoint(EndpointRecord(host="127.0.0.1", port=port, availability_zone=zone))
+            for port, zone in enumerate(zones[: len(state)], 1)
+        )
+        for one, (failed, in_flight) in zip(pool.endpoints, state, strict=True):
+            one.failed_until = NOW + 1 if failed else NOW
+            one.in_flight = in_flight
+        return pool
+
+    @given(
+        states,
+        st.lists(st.sampled_from(["", "z1", "z2"]), min_size=6, max_size=6),
+        st.integers(0, 3),
+        st.sampled_from(ALGORITHMS),
+        st.sampled_from(["", "z1"]),
+    )
+    def test_are_picked_while_one_is_usable(
+        self, state: list[tuple[bool, int]], zones: list[str], most: int, algorithm: str, zone: str
+    ) -> None:
+        pool = self.zoned(state, zones)
+        free = [one for one in pool.endpoints if not most or one.in_flight < most]
+        sound = [one for one in free if one.failed_until <= NOW]
+        near = [one for one in sound if one.record.availability_zone == zone]
+        allowed: list[Endpoint] | list[None] = near or sound or free or [None]
+        for _ in range(4):
+            picked = pool.pick_near(NOW, algorithm, most, zone)
+            assert picked in allowed
+            if near and algorithm == LEAST_CONNECTION:
+                assert picked is not None
+                assert picked.in_flight == min(one.in_flight for one in near)
+
+    @given(st.integers(1, 5), st.integers(0, 5), st.integers(1, 4))
+    def test_take_turns(self, near: int, far: int, rounds: int) -> None:
+        pool = self.zoned([(False, 0)] * (near + far), ["z1"] * near + ["z2"] * far)
+        picks = Counter(pool.pick_near(NOW, ROUND_ROBIN, 0, "z1") for _ in range(near * rounds))
+        assert picks == dict.fromkeys(pool.endpoints[:near], rounds)
+
+    def test_are_looked_for_anew_when_endpoints_change(self) -> None:
+        pool = self.zoned([(False, 0)], ["z2"])
+        assert pool.pick_near(NOW, ROUND_ROBIN, 0, "z1") is pool.endpoints[0]
+        pool.endpoints += self.zoned([(False, 0)], ["z1"]).endpoints
+        assert {pool.pick_near(NOW, ROUND_ROBIN, 0, "z1") for _ in range(4)} == {pool.endpoints[1]}
+
+
+class TestHashed:
+    @given(states, st.binary(max_size=8), st.integers(0, 3), st.sampled_from([0.0, 1.1, 1.5, 10.0]), st.data())
+    def test_only_what_is_allowed_is_picked_and_always_the_same(
+        self, state: list[tuple[bool, int]], key: bytes, most: int, balance: float, data: st.DataObject
+    ) -> None:
+        pool = pool_in(state)
+        pool.hashing = HashOptions(b"x-key", balance)
+        tried = data.draw(st.none() | st.lists(st.sampled_from(pool.endpoints), unique=True))
+        usable = [e for e in pool.endpoints if e not in (tried or ()) and (not most or e.in_flight < most)]
+        sound = [e for e in usable if e.failed_until <= NOW] or usable
+        picked = pool.pick_hashed(key, NOW, most, tried)
+        assert picked in (sound or [None])
+        assert pool.pick_hashed(key, NOW, most, tried) is picked
+        if picked is not None and balance:
+            average = (sum(e.in_flight for e in sound) + 1) / len(sound)
+            assert picked.in_flight < balance * average
+
+    @given(st.integers(1, 6), st.binary(max_size=8))
+    def test_whoever_is_tried_the_next_on_the_ring_follows(self, count: int, key: bytes) -> None:
+        pool = pool_of(count)
+        pool.hashing = HashOptions(b"x-key", 0.0)
+        tried: list[Endpoint] = []
+        for _ in range(count):
+            picked = pool.pick_hashed(key, NOW, 0, tried)
+            assert picked is not None
+            tried.append(picked)
+        assert set(tried) == set(pool.endpoints)
+        assert pool.pick_hashed(key, NOW, 0, tried) is None
+        assert pool.pick_hashed(key, NOW, 0, None) is tried[0]
+
+    @given(st.integers(2, 6), st.sampled_from([1.1, 1.25, 2.0]), st.integers(1, 60))
+    def test_one_key_alone_loads_all_up_to_the_balance(self, count: int, balance: float, requests: int) -> None:
+        pool = pool_of(count)
+        pool.hashing = HashOptions(b"x-key", balance)
+        for _ in range(requests):
+            picked = pool.pick_hashed(b"key", NOW, 0, None)
+            assert picked is not None
+            picked.in_flight += 1
+        assert max(e.in_flight for e in pool.endpoints) <= balance * requests / count + 1
+
+
+class TestAskFor:
+    """What registrations may ask of a route's balancing (gorouter reference 1.2, 1.3)."""
+
+    VALUES = st.sampled_from(["", "round-robin", "least-connection", "hash", "random"])
+
+    @given(
+        st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "loadbalancing": VALUES,
+                    "lb_algo": VALUES,
+                    "hash_header": st.sampled_from(["", "X-Key", "no name"]),
+                    "hash_balance": st.sampled_from(["", "0", "1.5", "11", "x"]),
+                },
+            ),
+            max_size=5,
+        )
+    )
+    def test_the_last_that_can_be_done_holds(self, asked: list[dict[str, str]]) -> None:
+        pool = Pool()
+        expected: tuple[str, float] = ("", -inf)
+        for options in asked:
+            pool.ask_for(options)
+            algorithm = options.get("loadbalancing") or options.get("lb_algo") or ""
+            balance = options.get("hash_balance", "") or "0"
+            if algorithm in ALGORITHMS:
+                expected = (algorithm, -inf)
+            elif algorithm == "hash" and options.get("hash_header") == "X-Key" and balance in ("0", "1.5"):
+                expected = ("", float(balance))
+        assert (pool.algorithm, pool.hashing.balance if pool.hashing else -inf) == expected
+
+
+class TestInstance:
+    def test_is_found_by_its_id_or_its_address(self) -> None:
+        pool = Pool()
+        pool.endpoints = tuple(
+            endpoint(EndpointRecord(host="10.0.0.1", port=port, private_instance_id=name))
+            for port, name in [(1, "one"), (2, ""), (3, "10.0.0.1:2")]
+        )
+        first, unnamed, confusing = pool.endpoints
+        assert pool.instance("one") is first
+        assert pool.instance("10.0.0.1:1") is first
+        assert pool.instance("10.0.0.1:2") is confusing  # an id comes before an address
+        assert pool.instance("") is None
+        assert pool.instance("two") is None
+        pool.endpoints = pool.endpoints[1:2]
+        assert pool.instance("one") is None
+        assert pool.instance("10.0.0.1:2") is unnamed
