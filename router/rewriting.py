@@ -7,9 +7,11 @@ this is done once per head and never per request. How a message is framed is not
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from router.http1.fields import Line, field_lines, our_line
+from router.http1.grammar import TOKEN
 from router.http1.names import canonical
 from router.settings import HttpRewrite
 
@@ -56,6 +58,28 @@ class Rewriting:
         if not self.changes_answers:
             return fields
         return b"".join([line.raw for line in self.apply(field_lines(fields))])
+
+
+def problems(settings: HttpRewrite) -> list[str]:
+    """What no response can have, one line per thing to mend."""
+    found = []
+    rules = settings.responses
+    for key, names in (
+        ("add_headers_if_not_present", [rule.name for rule in rules.add_headers_if_not_present]),
+        ("remove_headers", [rule.name for rule in rules.remove_headers]),
+    ):
+        found += [
+            f"http_rewrite.responses.{key}[{number}].name: {name!r} is no name of a header; "
+            "give letters, digits and hyphens, without a colon"
+            for number, name in enumerate(names)
+            if not re.fullmatch(TOKEN, name.encode())
+        ]
+    found += [
+        f"http_rewrite.responses.add_headers_if_not_present[{number}].value: holds a control character; remove it"
+        for number, rule in enumerate(rules.add_headers_if_not_present)
+        if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", _one_line(rule.value))
+    ]
+    return found
 
 
 def _one_line(value: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from router import syslog
+from router import rewriting, syslog
 from router.config import ConfigError
 from router.listening import tcp_ports
 from router.proxy_layer import networks
@@ -80,6 +80,7 @@ def _problems(settings: Settings) -> list[str]:
         except ValueError as error:
             found.append(f"logging.syslog_addr: {error}")
     found += tls_check.problems(settings)
+    found += rewriting.problems(settings.http_rewrite)
     try:
         tcp_ports(settings.millrace.tcp_ports)
     except ValueError as error:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.forwarding import HOP_BY_HOP, ForwardingRules, RequestPlan, ResponsePlan, host_key
 from router.http1.grammar import BadMessage
 from router.http1.names import canonical
-from router.settings import Native, Settings
+from router.settings import HeaderToAdd, HeaderToRemove, HttpRewrite, Native, RewriteResponses, Settings
 
 RULES = ForwardingRules(Settings())
 AS_RECEIVED = ForwardingRules(Settings(millrace=Native(header_names="as_received")))
@@ -281,6 +281,22 @@ class TestResponses:
         made = response(b"Connection: X-Hop, content-length, date", b"X-Hop: 1", b"Content-Length: 3", b"Date: now")
         assert made.head == b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n"
         assert not made.has_date
+
+    def test_lines_that_come_later_are_rewritten_as_all_are(self) -> None:
+        def rules(**changes: tuple[HeaderToAdd | HeaderToRemove, ...]) -> ForwardingRules:
+            return ForwardingRules(Settings(http_rewrite=HttpRewrite(RewriteResponses(**changes))))  # type: ignore[arg-type]
+
+        text = block(b"HTTP/1.1 200 OK", b"Content-Length: 0", b"X-Old: 1", b"Date: now") + b"\r\n"
+        unless_there = rules(add_headers_if_not_present=(HeaderToAdd("set-cookie", "default=1"),))
+        made = unless_there.response_plan(text)
+        assert made.head.endswith(b"Date: now\r\nSet-Cookie: default=1\r\n")
+        later = made.with_lines(b"Set-Cookie: own=1\r\nX-New: 1\r\n", unless_there, frozenset((b"x-old",)))
+        assert later.head == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: now\r\nSet-Cookie: own=1\r\nX-New: 1\r\n"
+        assert later.plain
+        never = rules(remove_headers=(HeaderToRemove("Set-Cookie"), HeaderToRemove("Date")))
+        bare = never.response_plan(text).with_lines(b"Set-Cookie: own=1\r\n", never)
+        assert bare.head == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Old: 1\r\n"
+        assert not bare.has_date
 
     def test_the_status_line_says_http_1_1_and_the_same_reason(self) -> None:
         assert response(first=b"HTTP/1.0 404 Not  Here").head == b"HTTP/1.1 404 Not  Here\r\n"

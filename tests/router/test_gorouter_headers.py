@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from router.registry.records import EndpointRecord
 from router.vcap_trace import own_address
 from tests.router.http2.peer import Peer
 from tests.router.secured import NAME, SecuredRouter, secured_router
-from tests.router.wire import PATIENCE, Backend, Message, Wire, answering, backend
+from tests.router.wire import PATIENCE, Backend, Message, Wire, answering, backend, wait_until
 
 _numbers = count()
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: Sun, 22 Nov 2026 10:00:00 GMT\r\n"
@@ -573,6 +574,17 @@ class Test51Limits:
     def test_white_space_around_values_does_not_count(self, changed: Stage) -> None:
         (line,) = self.head_of(2047)
         assert changed.exchange(line.replace(b": ", b":   \t") + b"  ").status == 200
+
+    def test_it_is_logged_with_an_endpoint_that_it_never_saw(self, redis_url: str, tmp_path: Path) -> None:
+        log = tmp_path / "access.log"
+        with stage(redis_url, max_request_header_bytes=2048, access_log={"file": str(log)}) as running:
+            assert running.exchange(*self.head_of(2048)).status == 431
+            wait_until(lambda: log.exists() and log.read_text().endswith("\n"), "the line")
+            line = log.read_text()
+        assert " 431 0 0 " in line
+        assert f'"127.0.0.1:{running.app.port}"' in line
+        assert 'x_cf_routererror:"max-request-size-exceeded"' in line
+        assert not running.seen
 
     def test_only_after_a_successful_lookup(self, changed: Stage) -> None:
         assert changed.exchange(*self.head_of(2048), host="nobody.test").status == 404

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config import ConfigError
 from router.http1.fields import field_lines
-from router.rewriting import Rewriting
-from router.settings import HeaderToAdd, HeaderToRemove, HttpRewrite, RewriteResponses
+from router.rewriting import Rewriting, problems
+from router.settings import HeaderToAdd, HeaderToRemove, HttpRewrite, RewriteResponses, Settings
+from router.settings_rules import check
 
 NAMES = ("Server", "x-one", "X-Two", "Content-Length", "transfer-encoding", "Date", "X-Vcap-Request-Id", "Set-Cookie")
 
@@ -70,6 +72,19 @@ def test_a_value_is_one_line(value: str) -> None:
 def test_the_request_id_can_be_hidden() -> None:
     assert rewriting(remove=("x-vcap-request-id",)).hides_request_id
     assert not rewriting().hides_request_id
+
+
+def test_names_and_values_that_no_response_can_have_are_told() -> None:
+    add = (HeaderToAdd("X-Good", "a\n"), HeaderToAdd("X Bad", "a"), HeaderToAdd("", "a"), HeaderToAdd("X-Nul", "a\0b"))
+    made = HttpRewrite(RewriteResponses(add, (HeaderToRemove("Server"), HeaderToRemove("Server:"))))
+    assert [problem.partition(" ")[0] for problem in problems(made)] == [
+        "http_rewrite.responses.add_headers_if_not_present[1].name:",
+        "http_rewrite.responses.add_headers_if_not_present[2].name:",
+        "http_rewrite.responses.remove_headers[1].name:",
+        "http_rewrite.responses.add_headers_if_not_present[3].value:",
+    ]
+    with pytest.raises(ConfigError, match="is no name of a header"):
+        check(Settings(http_rewrite=made))
 
 
 @given(additions, removals, fields)

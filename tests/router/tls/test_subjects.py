@@ -141,6 +141,12 @@ class TestHandshakes:
         with serving(https(rule, enable_verify_client_certificate_metadata=False)) as edge:
             assert served(edge, leaf(ROOT, "bad")) == b"ok"
 
+    def test_a_refusal_is_logged_in_the_words_of_the_setting(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO", "router.tls"), serving(https(MetadataRule(subject(ROOT), (GOOD,)))) as edge:
+            assert refused(edge, leaf(ROOT, "bad"))
+        (record,) = [record for record in caplog.records if record.message == "client-certificate-refused"]
+        assert "organization=Acme,organizational_unit=bad,common_name=client" in record.data["why"]  # type: ignore[attr-defined]
+
     @pytest.mark.parametrize("version", [TLS12, TLS13])
     def test_a_session_of_who_was_let_in_is_resumed(self, version: ssl.TLSVersion) -> None:
         with serving(https(MetadataRule(subject(ROOT), (GOOD,)))) as edge:
