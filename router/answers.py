@@ -18,6 +18,12 @@ _REASONS: Final = {
 """Codes that RFC 9110 does not know and proxies use all the same."""
 
 
+BAD_REQUESTS: Final = frozenset(
+    ("empty_host", "unknown_route", "invalid_cf_app_instance_header", "invalid_cf_process_instance_header")
+)
+"""The errors that Gorouter counts as rejected requests."""
+
+
 class Answer(NamedTuple):
     """A whole response of the router's own. ``error`` becomes X-Cf-RouterError."""
 

@@ -313,10 +313,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _bad(self, bad: BadMessage) -> None:
         """A request that cannot be told from the next one, or breaks a limit: say so and close."""
-        self.edge.metrics.requests += 1
-        self.edge.metrics.rejected_requests += 1
         answer = malformed(bad.status, bad.reason)
-        self.edge.metrics.observe(answer.status, 0.0)
+        self.edge.metrics.refused(answer)
         if self.edge.access_log is not None:
             self.edge.access_log.refused(self.origin, answer)
         self._refuse(answer)

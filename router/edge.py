@@ -13,7 +13,7 @@ import resource
 from collections.abc import Callable
 from email.utils import formatdate
 from math import inf
-from time import monotonic, time
+from time import monotonic, perf_counter_ns, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router import client_cert
@@ -103,6 +103,8 @@ class Edge:
         self.table = table
         self.metrics = metrics
         self.access_log = access_log
+        self.timed = access_log is not None or metrics.per_request
+        """Whether anybody wants to know when requests were sent on."""
         self.loop = loop
         self.draining = False
         self.healthy = True
@@ -333,9 +335,9 @@ class Edge:
             backend.expired(now)
         for tunnel in [t for t in self._tunnels[self._swept] if t.deadline <= now]:
             tunnel.expired(now)
+        self.metrics.settle(self._swept, SHARDS)
         if not self._swept:
             self.table.forget_emptied(now)
-            self.metrics.settle()
             self.request_log.settle(now)
         self._timer = self.loop.call_later(TICK, self._sweep)
 
@@ -344,7 +346,12 @@ class Edge:
     def find_pool(self, plan: RequestPlan, path: str) -> Pool | None:
         """The route table's answer, kept in the plan where it holds for every path."""
         table = self.table
-        pool = table.lookup(plan.host, path)
+        if self.metrics.per_request:
+            began = perf_counter_ns()
+            pool = table.lookup(plan.host, path)
+            self.metrics.lookup_times.append(perf_counter_ns() - began)
+        else:
+            pool = table.lookup(plan.host, path)
         if not table.path_matters(plan.host):
             plan.pool = pool
             plan.pool_version = table.version

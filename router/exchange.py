@@ -147,7 +147,7 @@ class Exchange:
         self.error = ""
         """X-Cf-RouterError of an answer that the router made."""
         self.sent_at = 0.0
-        """Monotonic seconds of the first attempt, where an access log wants to know; 0 if there was none."""
+        """Monotonic seconds of the first attempt, where somebody wants to know; 0 if there was none."""
         self.attempts: Attempts | None = None
         """How attempts went, where there is something to tell."""
         self._effort: _Effort | None = None
@@ -167,6 +167,10 @@ class Exchange:
     def trace_values(self) -> tuple[bytes, ...]:
         """Of the trace headers that were sent, in the order of `Tracing.names`; nothing where they are switched off."""
         return ()
+
+    @property
+    def _asks_for_websocket(self) -> bool:
+        return b"websocket" in self.plan.upgrade.lower()
 
     @property
     def local_address(self) -> bytes:
@@ -225,10 +229,11 @@ class Exchange:
         if endpoint is None:
             self._answer(self._nobody_free(pool))
         elif endpoint.idle and not body and self.line.idempotent:  # as _attempt would, without its questions
-            if edge.access_log is not None:
+            if edge.timed:
                 self.sent_at = monotonic()
             self.endpoint = endpoint
             endpoint.in_flight += 1
+            (endpoint.meter or edge.metrics.meters.of(endpoint)).requests += 1
             self.backend = backend = endpoint.idle.pop()
             backend.send_head(self, b"")
         else:
@@ -302,6 +307,7 @@ class Exchange:
     def _nobody_free(self, pool: Pool) -> Answer:
         most = self.edge.max_in_flight
         if most and all(endpoint.in_flight >= most for endpoint in pool.endpoints):
+            self.edge.metrics.backend_exhausted_conns += 1
             return answers.connection_limit(self.plan.host_field or b"")
         self.edge.metrics.bad_gateways += 1
         self.edge.request_log.nobody_to_ask(self)
@@ -347,8 +353,10 @@ class Exchange:
 
     def refuse(self, answer: Answer, complete: bool) -> None:
         """Answer without asking any backend, instead of ``begin``. ``complete``: the whole request body is here."""
+        metrics = self.edge.metrics
+        metrics.without_lookup += 1
         if answer.status >= 400 and not self.plan.checks_health:
-            self.edge.metrics.rejected_requests += 1
+            metrics.rejected_requests += 1
         self.request_complete = complete
         self._answer(answer)
 
@@ -365,7 +373,9 @@ class Exchange:
         """Send to this endpoint; ``fresh`` asks for a new connection."""
         self.endpoint = endpoint
         endpoint.in_flight += 1
-        if self.edge.access_log is not None and not self.sent_at:
+        edge = self.edge
+        (endpoint.meter or edge.metrics.meters.of(endpoint)).requests += 1
+        if edge.timed and not self.sent_at:
             self.sent_at = monotonic()
         idle = endpoint.idle
         if idle and not fresh:
@@ -551,7 +561,10 @@ class Exchange:
             metrics = edge.metrics
             metrics.statuses[plan.status] += 1
             took = now - self.started
-            metrics.durations.append(took)
+            self.endpoint.meter.durations.append(took)  # type: ignore[union-attr]  # found for the attempt
+            sent_at = self.sent_at
+            if sent_at:
+                metrics.own_times.append(sent_at - self.started)
             if edge.access_log is not None:
                 edge.access_log.exchange_over(self, took)
             self.backend = None
@@ -563,6 +576,7 @@ class Exchange:
         endpoint = self.endpoint
         assert endpoint is not None
         if isinstance(endpoint, ServiceEndpoint):
+            self.edge.metrics.service_responses[plan.status // 100] += 1
             self.edge.request_log.service_answered(self, endpoint.url, plan.status)
         rules = self.edge.rules
         wish = self.plan.wish
@@ -591,6 +605,7 @@ class Exchange:
         backend = self.backend
         assert isinstance(backend, BackendConnection)
         self.status = 101
+        self.edge.metrics.websocket_upgrades += self._asks_for_websocket
         if plan.session is not None or self.plan.wants_lines:
             plan = self._with_own_lines(plan)
         request_id = b"" if plan.has_request_id else self.id_field
@@ -617,8 +632,14 @@ class Exchange:
         if self.backend is not None:
             self.endpoint.in_flight -= 1  # type: ignore[union-attr]  # a backend is always some endpoint's
         took = now - self.started
-        edge.metrics.statuses[self.status] += 1
-        edge.metrics.durations.append(took)
+        metrics, endpoint = edge.metrics, self.endpoint
+        if endpoint is None:
+            metrics.observe(self.status, took)
+        else:
+            metrics.statuses[self.status] += 1
+            (endpoint.meter or metrics.meters.of(endpoint)).durations.append(took)
+            if self.sent_at:
+                metrics.own_times.append(self.sent_at - self.started)
         if edge.access_log is not None:
             edge.access_log.exchange_over(self, took)
         self.backend = None
@@ -630,6 +651,9 @@ class Exchange:
         self.error = answer.error
         self.response_bytes = 0 if self.line.is_head else len(answer.payload)
         if answer.status >= 400:
+            metrics = self.edge.metrics
+            metrics.bad_requests += answer.error in answers.BAD_REQUESTS
+            metrics.websocket_failures += self.endpoint is not None and self._asks_for_websocket
             self.edge.request_log.answered(self, answer)
         self._settle(monotonic())
         self.client.send_answer(self, answer)

@@ -159,6 +159,7 @@ class Http2Client(Http2Wire["ClientStream"]):
             except Malformed:
                 self.edge.metrics.requests += 1
                 self.edge.metrics.rejected_requests += 1
+                self.edge.metrics.without_lookup += 1
                 self.refuse(number, frames.PROTOCOL_ERROR)
                 return
             except BadMessage as bad:
@@ -388,9 +389,7 @@ class ClientStream(Stream):
         """Not even an exchange came of it."""
         edge = self.connection.edge
         self.connection.deadline = min(self.connection.deadline, monotonic() + TICK)
-        edge.metrics.requests += 1
-        edge.metrics.rejected_requests += 1
-        edge.metrics.observe(answer.status, 0.0)
+        edge.metrics.refused(answer)
         if edge.access_log is not None:
             edge.access_log.refused(self.origin, answer)
         self._send_answer(answer, b"", False)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import Final
+from typing import Final, Self
 
-from router.tls.failures import HANDSHAKE, NAME_MISMATCH, UNTRUSTED
+from router.answers import Answer
+from router.histogram import Histogram
+from router.http1.grammar import EMPTY_CONTENT_LENGTH
+from router.meters import DEFAULT_BOUNDS, Bounds, Meters
+from router.settings import Settings
+from router.tls.failures import CLIENT_CERTIFICATE, HANDSHAKE, NAME_MISMATCH, UNTRUSTED
 
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is slower."""
@@ -15,20 +19,33 @@ class Metrics:
     """Every figure of one worker since it started."""
 
     __slots__ = (
+        "_lookups",
+        "backend_certificate_refused",
         "backend_connections_opened",
+        "backend_exhausted_conns",
         "backend_invalid_id",
         "backend_invalid_tls_cert",
         "backend_tls_handshake_failed",
         "bad_gateways",
+        "bad_requests",
         "client_connections",
         "client_connections_accepted",
         "durations",
-        "latency_buckets",
-        "latency_sum",
+        "empty_content_length_header",
+        "latency",
+        "lookup",
+        "lookup_times",
+        "meters",
+        "own_time",
+        "own_times",
+        "per_request",
         "proxy_headers_refused",
+        "registration",
+        "registration_times",
         "rejected_requests",
         "requests",
         "retries",
+        "service_responses",
         "statuses",
         "tcp_bytes_from_clients",
         "tcp_bytes_from_endpoints",
@@ -45,21 +62,65 @@ class Metrics:
         "tunnels_opened",
         "tunnels_outlived",
         "tunnels_reset",
+        "unrouted",
+        "websocket_failures",
+        "websocket_upgrades",
+        "without_lookup",
     )
 
-    def __init__(self) -> None:
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(
+            Bounds.from_settings(settings),
+            per_request=settings.per_request_metrics_reporting,
+            per_source=settings.per_app_prometheus_http_metrics_reporting,
+        )
+
+    def __init__(self, bounds: Bounds = DEFAULT_BOUNDS, *, per_request: bool = True, per_source: bool = False) -> None:
+        """As `Meters`: ``per_request`` is for latencies by component, and for lookups and the router's own time."""
+        self.per_request = per_request
+        self.meters = Meters(bounds, per_request=per_request, per_source=per_source)
         self.requests = 0
         """Requests whose head was read, refused ones too."""
         self.statuses = [0] * 1000
         """Final responses by status code; 499 where the client went away, [0] where it never learned one."""
+        self.unrouted = [0] * 1000
+        """Of those: the ones that no endpoint was chosen for."""
         self.durations: list[float] = []
-        """Seconds of exchanges that ended since ``settle`` was last called."""
-        self.latency_buckets = [0] * (len(BUCKETS) + 1)
-        self.latency_sum = 0.0
+        """Seconds of exchanges without an endpoint that ended since ``settle`` was last called; those of the others are
+        with ``meters``."""
+        self.latency = Histogram(BUCKETS)
+        self.own_times: list[float] = []
+        """Seconds from requests to their first attempts, since ``settle`` was last called."""
+        self.own_time = Histogram(bounds.own_time)
+        self.lookup_times: list[float] = []
+        """Nanoseconds of lookups in the route table, since ``settle`` was last called. Most requests need none, because
+        what the table said before still holds: these are counted as 0, which is less than a clock could tell."""
+        self.without_lookup = 0
+        """Requests that were refused before anybody looked for a route."""
+        self._lookups = 0
+        self.lookup = Histogram(bounds.lookup)
+        self.registration_times: list[float] = []
+        """Seconds from an endpoint's own timestamp until it was in the table, since ``settle`` was last called."""
+        self.registration = Histogram(bounds.registration)
         self.rejected_requests = 0
         """Refused by the router itself: malformed, no route."""
+        self.bad_requests = 0
+        """Of those: what Gorouter counts as rejected (gorouter reference 4.3)."""
+        self.empty_content_length_header = 0
+        """Of those: requests with a Content-Length that says nothing."""
         self.bad_gateways = 0
         """Exchanges that no endpoint answered as it should."""
+        self.backend_certificate_refused = 0
+        """Exchanges whose last endpoint refused the router's certificate, or the lack of one."""
+        self.backend_exhausted_conns = 0
+        """Exchanges for which every endpoint had as many in flight as it may have."""
+        self.service_responses = [0] * 6
+        """Final responses of route services by class: [2] counts 200 to 299, [0] what is in no class."""
+        self.websocket_upgrades = 0
+        """WebSockets opened."""
+        self.websocket_failures = 0
+        """Requests for a WebSocket that no endpoint answered as it should."""
         self.backend_invalid_id = 0
         """Exchanges whose last endpoint had a certificate for another name."""
         self.backend_invalid_tls_cert = 0
@@ -103,9 +164,19 @@ class Metrics:
         """Broken off by one of their sides."""
 
     def observe(self, status: int, seconds: float) -> None:
-        """One exchange ended, with the status the client saw."""
+        """One exchange ended without an endpoint, with the status the client saw."""
         self.statuses[status] += 1
+        self.unrouted[status] += 1
         self.durations.append(seconds)
+
+    def refused(self, answer: Answer) -> None:
+        """What came from a client was no request, and ``answer`` said so."""
+        self.requests += 1
+        self.rejected_requests += 1
+        self.without_lookup += 1
+        if answer.body == EMPTY_CONTENT_LENGTH:
+            self.empty_content_length_header += 1
+        self.observe(answer.status, 0.0)
 
     def count_failure(self, status: int) -> None:
         """An exchange ends because no endpoint took it; ``status`` as in `router.answers.endpoint_failure`."""
@@ -115,25 +186,27 @@ class Metrics:
             self.backend_invalid_tls_cert += 1
         elif status == HANDSHAKE:
             self.backend_tls_handshake_failed += 1
+        elif status == CLIENT_CERTIFICATE:
+            self.backend_certificate_refused += 1
         else:
             self.bad_gateways += 1
 
-    def settle(self) -> None:
-        """Put the durations into their buckets: in one go, which costs far less than one by one."""
-        durations = self.durations
-        if not durations:
-            return
-        durations.sort()
-        self.latency_sum += sum(durations)
-        below = 0
-        for index, bound in enumerate(BUCKETS):
-            reached = bisect_right(durations, bound)
-            self.latency_buckets[index] += reached - below
-            below = reached
-        self.latency_buckets[-1] += len(durations) - below
-        durations.clear()
+    def settle(self, part: int = 0, parts: int = 1) -> None:
+        """Put what has gathered into its buckets: in batches, which costs far less than one by one.
 
-    @property
-    def responses(self) -> list[int]:
-        """Final responses by class: [2] counts 200 to 299; [0] those that no client saw."""
-        return [sum(self.statuses[first : first + 100]) for first in range(0, 600, 100)]
+        Of the meters only every ``parts``-th one from ``part`` on: with thousands of them each turn stays short.
+        """
+        unrouted, self.durations = self.durations, []
+        if unrouted and self.meters.services.source is not None:
+            self.meters.services.source.add(unrouted)
+        self.latency.add(unrouted + self.meters.settle(part, parts))
+        own_times, self.own_times = self.own_times, []
+        lookups, self.lookup_times = self.lookup_times, []
+        done = self.requests - self.without_lookup
+        if self.per_request:
+            self.own_time.add(own_times)
+            self.lookup.add(lookups)
+            self.lookup.add_same(0.0, done - self._lookups - len(lookups))
+        self._lookups = done
+        registrations, self.registration_times = self.registration_times, []
+        self.registration.add(registrations)

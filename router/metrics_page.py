@@ -9,8 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from router import gorouter_metrics, gorouter_page
 from router.control import Message
+from router.gorouter_metrics import Sums
+from router.gorouter_page import NOTHING_OUTSIDE, Outside
+from router.histogram import Histogram
+from router.meters import Bounds
 from router.metrics import BUCKETS, Metrics
+from router.settings import Settings
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -20,6 +26,11 @@ COUNTERS: Final = {
     "bad_gateways": "Exchanges that no endpoint answered as it should.",
     "backend_invalid_id": "Exchanges whose last endpoint had a certificate for another name.",
     "backend_invalid_tls_cert": "Exchanges whose last endpoint had a certificate that is not trusted, or expired.",
+    "backend_certificate_refused": "Exchanges whose last endpoint refused our certificate, or the lack of one.",
+    "backend_exhausted_conns": "Exchanges for which every endpoint had as many in flight as it may have.",
+    "websocket_upgrades": "WebSockets opened.",
+    "websocket_failures": "Requests for a WebSocket that no endpoint answered as it should.",
+    "empty_content_length_header": "Requests whose Content-Length is empty.",
     "backend_tls_handshake_failed": "Exchanges whose last endpoint failed the TLS handshake otherwise.",
     "tls_handshakes": "TLS handshakes completed with clients.",
     "tls_handshakes_resumed": "Of those, the ones that resumed an earlier session.",
@@ -40,6 +51,8 @@ COUNTERS: Final = {
     "tcp_bytes_from_endpoints": "Bytes from endpoints of TCP routes, counted when a connection ends.",
 }
 """Fields of `router.metrics.Metrics` that only grow; published as ``millrace_<name>_total``."""
+UNSHOWN: Final = ("bad_requests",)
+"""Figures that grow, and that only Gorouter's names show."""
 GAUGES: Final = {
     "tcp_connections": "Connections of TCP routes open now between a client and an endpoint.",
     "client_connections": "Client connections open now.",
@@ -65,7 +78,9 @@ def counted(metrics: Metrics, access_log_dropped: int) -> Message:
     """The ``counted`` of a worker's report: plain JSON, with those status codes only that occurred."""
     metrics.settle()
     return {
-        **{name: getattr(metrics, name) for name in (*COUNTERS, *GAUGES, "latency_buckets", "latency_sum")},
+        **{name: getattr(metrics, name) for name in (*COUNTERS, *UNSHOWN, *GAUGES)},
+        "latency": metrics.latency.plain(),
+        "gorouter": gorouter_metrics.counted(metrics),
         "statuses": {str(code): count for code, count in enumerate(metrics.statuses) if count},
         "access_log_dropped": access_log_dropped,
     }
@@ -74,11 +89,20 @@ def counted(metrics: Metrics, access_log_dropped: int) -> Message:
 class Totals:
     """Sums of what workers counted."""
 
-    def __init__(self) -> None:
-        self.numbers: dict[str, float] = dict.fromkeys((*COUNTERS, "access_log_dropped", "latency_sum"), 0)
+    def __init__(self, gorouter: Sums | None = None) -> None:
+        self.numbers: dict[str, float] = dict.fromkeys((*COUNTERS, *UNSHOWN, "access_log_dropped"), 0)
         self.statuses: dict[str, int] = {}
         """Responses by status code."""
-        self.latency_buckets = [0] * (len(BUCKETS) + 1)
+        self.latency = Histogram(BUCKETS)
+        self.gorouter = gorouter or Sums(Bounds())
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Totals:
+        return cls(Sums(Bounds.from_settings(settings)))
+
+    def rebound(self, settings: Settings) -> None:
+        """From now on the buckets are those of other settings."""
+        self.gorouter = self.gorouter.copy(Bounds.from_settings(settings))
 
     def add(self, report: Message) -> None:
         """Add one worker's report; an empty one adds nothing."""
@@ -89,25 +113,32 @@ class Totals:
             self.numbers[name] += more[name]
         for code, count in more["statuses"].items():
             self.statuses[code] = self.statuses.get(code, 0) + count
-        self.latency_buckets = [a + b for a, b in zip(self.latency_buckets, more["latency_buckets"], strict=True)]
+        self.latency.add_plain(more["latency"], BUCKETS)
+        self.gorouter.add(more["gorouter"])
 
     def with_those_of(self, reports: Iterable[Message]) -> Totals:
         """A copy to which ``reports`` are added."""
-        copy = Totals()
+        copy = Totals(self.gorouter.copy())
         copy.numbers, copy.statuses = dict(self.numbers), dict(self.statuses)
-        copy.latency_buckets = self.latency_buckets
+        copy.latency.add_plain(self.latency.plain(), BUCKETS)
         for report in reports:
             copy.add(report)
         return copy
 
 
 def page(
-    ended: Totals, serving: Sequence[tuple[str, Message]], leaving: Sequence[Message], *, restarts: int, healthy: bool
+    ended: Totals,
+    serving: Sequence[tuple[str, Message]],
+    leaving: Sequence[Message],
+    *,
+    restarts: int,
+    healthy: bool,
+    outside: Outside = NOTHING_OUTSIDE,
 ) -> str:
     """The page, ending with a newline; a report may be empty.
 
     ``ended``: sums of the workers that are gone; ``serving``: slot and report of those that serve, one per slot;
-    ``leaving``: reports of those that were rolled and still finish something.
+    ``leaving``: reports of those that were rolled and still finish something; ``outside``: what none of them knows.
     """
     serving = [(slot, report) for slot, report in serving if report]
     living = [*(report for _, report in serving), *filter(None, leaving)]
@@ -129,18 +160,18 @@ def page(
     for key, (name, kind, text) in PER_WORKER.items():
         _head(lines, name, kind, text)
         lines += [f'millrace_{name}{{worker="{slot}"}} {_number(report[key])}' for slot, report in serving]
+    lines += gorouter_page.page(totals.gorouter, totals.numbers, totals.statuses, outside)
     return "\n".join(lines) + "\n"
 
 
 def _histogram(lines: list[str], totals: Totals) -> None:
     name = "request_duration_seconds"
     _head(lines, name, "histogram", "From a request's head to the end of its response.")
-    running = 0
-    for bound, count in zip((*BUCKETS, "+Inf"), totals.latency_buckets, strict=True):
-        running += count
-        lines.append(f'millrace_{name}_bucket{{le="{bound}"}} {running}')
-    lines.append(f"millrace_{name}_sum {totals.numbers['latency_sum']}")
-    lines.append(f"millrace_{name}_count {running}")
+    reached = totals.latency.cumulative
+    for bound, count in zip((*BUCKETS, "+Inf"), reached, strict=True):
+        lines.append(f'millrace_{name}_bucket{{le="{bound}"}} {count}')
+    lines.append(f"millrace_{name}_sum {totals.latency.sum}")
+    lines.append(f"millrace_{name}_count {reached[-1]}")
 
 
 def _single(lines: list[str], name: str, kind: str, text: str, value: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from random import getrandbits, random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from router.hashing import ALGORITHM as HASH
 from router.hashing import HashOptions, Ring
@@ -20,6 +20,7 @@ from router.registry.records import EndpointRecord
 if TYPE_CHECKING:
     from router.backend import BackendConnection
     from router.http2_backend import Http2Backend
+    from router.meters import Meter
     from router.route_services.service import RouteService
 
 ROUND_ROBIN: Final = "round-robin"
@@ -32,6 +33,9 @@ _NONE: Final[tuple[Endpoint, ...]] = ()
 class Endpoint:
     """One backend address while it is in the table, and what the router learned of it."""
 
+    is_backend: ClassVar[bool] = True
+    """Whether it stands for an instance of an application."""
+
     __slots__ = (
         "_record",
         "address",
@@ -42,6 +46,7 @@ class Endpoint:
         "idle",
         "in_flight",
         "logged",
+        "meter",
         "packed",
         "routes",
     )
@@ -66,6 +71,8 @@ class Endpoint:
         """What ``identity`` made, once the endpoint has been used."""
         self.logged: tuple[bytes, bytes] | None = None
         """Address and identity as the access log shows them, once it has."""
+        self.meter: Meter | None = None
+        """What its exchanges count for, once it had one."""
 
     @property
     def record(self) -> EndpointRecord:

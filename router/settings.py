@@ -133,6 +133,8 @@ class Native:
     """Access log times in local time with a Z (as Gorouter does), not in UTC."""
     request_log_limit: Count = 1000
     """Lines about single requests in the router's own log, a second and worker; 0 means no limit."""
+    gorouter_time_bucket_unit: Annotated[str, OneOf(("ms", "s"))] = "ms"
+    """The unit of prometheus.meters.gorouter_time_histogram_buckets; the metric itself is in seconds."""
     syslog_format: Annotated[str, OneOf(("rfc5424", "gorouter"))] = "rfc5424"
     """How streamed lines begin; ``gorouter`` leaves the structured data out, as Gorouter does."""
 

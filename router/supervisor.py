@@ -30,6 +30,8 @@ import uvloop
 from router import log_file, logs, metrics_page, stacks
 from router.config import ConfigError, IgnoredKey, load
 from router.control import Message
+from router.descriptors import open_descriptors
+from router.gorouter_page import Outside
 from router.listening import open_all, raise_file_limit
 from router.settings import Settings
 from router.settings_rules import check, completed
@@ -76,7 +78,7 @@ class Supervisor:
         self._settings = with_files_read(settings)
         self._config = config
         self._slots: list[Slot] = []
-        self._ended = metrics_page.Totals()
+        self._ended = metrics_page.Totals.from_settings(self._settings)
         self._ports = StatusPorts(self, settings)
         self._log_level = settings.logging.level.lower()
         self._exit_code = 0
@@ -241,6 +243,7 @@ class Supervisor:
                     break
             else:
                 self._settings = settings
+                self._ended.rebound(settings)
                 self._log_level = settings.logging.level.lower()
                 logs.set_level(self._log_level)
                 _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
@@ -291,6 +294,14 @@ class Supervisor:
             [worker.latest for slot in self._slots for worker in slot.workers if worker is not slot.current],
             restarts=sum(slot.restarts for slot in self._slots),
             healthy=not self.trouble(),
+            outside=self._outside(),
+        )
+
+    def _outside(self) -> Outside:
+        """What Gorouter's metrics tell besides what workers count."""
+        workers = self._workers()
+        return Outside.of(
+            {}, [worker.latest for worker in workers], open_descriptors([os.getpid(), *(w.pid for w in workers)])
         )
 
     async def prometheus(self) -> str:

@@ -246,6 +246,11 @@ class RouteTable:
         if not depths:
             del self._deepest[host]
 
+    def has(self, route: str, address: str) -> bool:
+        """Whether the endpoint is one of the route's."""
+        pool = self._pools.get(route)
+        return pool is not None and any(endpoint.address == address for endpoint in pool.endpoints)
+
     def routes(self) -> list[str]:
         """All route keys, those without endpoints too."""
         return list(self._pools)

@@ -33,6 +33,7 @@ from router.listeners import Listeners
 from router.listening import BACKLOG
 from router.metrics import Metrics
 from router.metrics_page import counted
+from router.registration_times import TimedSink
 from router.registry.follower import Follower
 from router.routes_page import fragments
 from router.settings import Settings, from_plain
@@ -64,13 +65,14 @@ class Worker:
         self._channel = channel
         self._listening = listening
         self._table = RouteTable(settings.empty_pool_timeout, accepted_segments(settings))
-        self._metrics = Metrics()
+        self._metrics = Metrics.from_settings(settings)
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
         self._caught_up = asyncio.Event()
+        muzzle = settings.route_latency_metric_muzzle_duration
         self._follower = Follower(
             settings.millrace.redis,
-            self._table,
+            self._table if slot else TimedSink(self._table, self._metrics, muzzle),
             namespace=settings.millrace.namespace,
             snapshot=Path(settings.millrace.data) / SNAPSHOT,
             on_ready=self._caught_up.set,
@@ -211,6 +213,7 @@ class Worker:
             "ready": follower.ready,
             "connected": follower.connected,
             "lag_seconds": follower.lag,
+            "since_update_ms": -1 if follower.silence is None else round(follower.silence * 1000),
             "resyncs": follower.counters.resyncs,
             "reconnects": follower.counters.reconnects,
             "pruned": follower.counters.pruned,

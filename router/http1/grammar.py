@@ -78,8 +78,13 @@ def list_members(value: bytes) -> Iterator[bytes]:
             yield stripped
 
 
+EMPTY_CONTENT_LENGTH: Final = "Content-Length is empty"
+
+
 def content_length(value: bytes) -> int:
     """RFC 9110 section 8.6: digits only. A list of equal values counts as one of them; raises BadMessage (400)."""
+    if not value:
+        raise BadMessage(400, EMPTY_CONTENT_LENGTH)
     members = {member.strip(b" \t") for member in value.split(b",")}
     length = members.pop()
     if members or not _DIGITS.fullmatch(length):

@@ -113,6 +113,8 @@ class Services:
 class ServiceEndpoint(Endpoint):
     """A service as something that requests are sent to."""
 
+    is_backend = False
+
     __slots__ = ("hairpins", "tls", "url")
 
     def __init__(self, url: str, record: EndpointRecord, tls: BackendTls | None) -> None:
