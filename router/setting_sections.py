@@ -196,7 +196,7 @@ class Backends:
     max_attempts: Count = 3
     """How many endpoints one request may try; 0 is read as 1."""
     max_conns: Count = 0
-    """Exchanges in flight per endpoint; 0 means no limit."""
+    """Exchanges in flight per endpoint and worker; 0 means no limit."""
     cert_chain: str = ""
     """PEM: the certificate that the router shows to endpoints that ask for one, and what leads from it to its CA."""
     private_key: SecretText = ""

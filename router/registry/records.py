@@ -145,8 +145,9 @@ class EndpointRecord:
     endpoint_updated_at_ns: int = 0
     tags: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
     options: Mapping[str, str] = field(default_factory=lambda: NO_PAIRS)
-    """Per-route options: ``loadbalancing`` (``round-robin`` or ``least-connection``); ``proxy`` (``v1`` or ``v2``: a
-    connection of a TCP route begins with a PROXY header); others are kept as they came."""
+    """Per-route options: ``loadbalancing`` or ``lb_algo`` (``round-robin``, ``least-connection``, ``hash``) with
+    ``hash_header`` and ``hash_balance``; ``proxy`` (``v1`` or ``v2``: a connection of a TCP route begins with a PROXY
+    header); others are kept as they came."""
 
     address: str = field(init=False, repr=False, compare=False)
     """``host:port`` (``[host]:port`` for IPv6): the identity of the endpoint in a route's pool."""

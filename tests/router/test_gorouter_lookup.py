@@ -6,12 +6,14 @@ docs/compatibility.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from router.registry.records import InvalidRecord, route_key
+from tests.router.http2.peer import Peer, connect
 from tests.router.registered import Registered, at, backends, registered_router, resetting
 from tests.router.wire import Backend, Message, backend
 
@@ -464,3 +466,48 @@ class TestPrecedence:
             text = "Requested route ('busy.test') has reached the connection limit."
             assert answer.body.decode() == f"503 Service Unavailable: {text}\n"
             assert answer.get("Cache-Control") is None
+
+
+class TestHttp2Clients:
+    """They get the same answers."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def client(cls, router: Registered, apps: list[Backend]) -> Iterator[Peer]:
+        with backend(resetting) as bad:
+            records = (at(apps[0], "one", app=G1, private_instance_index="0"), at(apps[1]), at(bad))
+            router.register(*zip(("h2.test", "h2-gone.test", "h2-bad.test"), records, strict=True))
+            router.unregister(("h2-gone.test", records[1]))
+            peer = connect(router.router.port)
+            yield peer
+            peer.close()
+            router.unregister(("h2-bad.test", records[2]))
+
+    @pytest.mark.parametrize(
+        ("authority", "lines", "status", "said"),
+        [
+            ("h2-no.test", {}, 404, "unknown_route"),
+            ("h2-gone.test", {}, 503, "no_endpoints"),
+            ("h2-bad.test", {}, 502, r"endpoint_failure \(read tcp .*: read: connection reset by peer\)"),
+            ("127.0.0.1:80", {}, 400, "empty_host"),
+            ("h2.test", {"x-cf-app-instance": "bad"}, 400, "invalid_cf_app_instance_header"),
+            ("h2.test", {"x-cf-process-instance": "bad"}, 400, "invalid_cf_process_instance_header"),
+            ("h2.test", {"x-cf-app-instance": f"{G1}:1"}, 400, "unknown_route"),
+            ("h2.test", {"x-cf-process-instance": G1}, 400, "unknown_route"),
+        ],
+    )
+    def test_errors(self, client: Peer, authority: str, lines: dict[str, str], status: int, said: str) -> None:
+        response = client.exchange("/", *lines.items(), authority=authority)
+        assert response.status == status
+        assert re.fullmatch(said, (response.get("x-cf-routererror") or b"").decode())
+        assert response.body.startswith(b"%d " % status)
+
+    def test_the_connection_limit(self, router: Registered, apps: list[Backend], client: Peer) -> None:
+        router.register(("h2-busy.test", at(apps[0], "busy")))
+        with router.held("h2-busy.test"):
+            response = client.exchange("/", authority="h2-busy.test")
+            assert (response.status, response.get("x-cf-routererror")) == (503, b"Connection Limit Reached")
+
+    def test_an_instance_that_is_there(self, client: Peer) -> None:
+        response = client.exchange("/", ("x-cf-app-instance", f"{G1}:0"), authority="H2.test:443")
+        assert (response.status, response.get("x-instance")) == (200, b"one")
