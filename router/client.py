@@ -124,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
         if self._layer is not None:
             edge.replace(self._layer, self)
             self._layer = None
-        elif not edge.admit(self):
+        elif not edge.admit(self) and not self.inside:  # whose client has been admitted
             self._refuse(answers.too_many_clients())
 
     version: Final = b""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from router.route_services.hairpin import Allowlist
+from router.settings import Native
 from tests.router.route_services.bound import APP, GET, Bound, bound, register, sent_back, with_settings
 from tests.router.tls.authority import CA_PEM, OWN, client_context, connect, issue
 from tests.router.wire import OK, PATIENCE, Backend, Message, Wire, answering, backend, wait_until
@@ -140,6 +141,11 @@ class TestAServiceBehindThisRouter:
             sender.start()
             assert wire.message().body == block * megabytes
             sender.join(PATIENCE)
+
+    def test_where_no_further_client_is_admitted(self) -> None:
+        with hairpinned(service=answering(OK), millrace=Native(max_connections=1)) as (it, _, _):
+            assert it.ask().status == 200
+            assert it.send(GET).message().status == 503
 
     def test_that_breaks_off_breaks_off(self) -> None:
         def half(wire: Wire) -> None:

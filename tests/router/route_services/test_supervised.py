@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +22,7 @@ import pytest
 from router.registry.embedded import EmbeddedRedis
 from router.registry.records import EndpointRecord
 from router.registry.writer import RegistryWriter
+from router.route_services.signature import Signer
 from tests.router.route_services.bound import APP, GET, SERVICE_CERT, sent_back
 from tests.router.supervised import Router, running_router
 from tests.router.tls.authority import CA_PEM, over_tls, server_context
@@ -34,6 +39,12 @@ def redis_url() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def strict(redis_url: str) -> Iterator[Running]:
+    with running(redis_url, namespace="strict", route_services={"strict_signature_validation": True}) as it:
+        yield it
+
+
 @dataclass
 class Running:
     router: Router
@@ -44,7 +55,7 @@ class Running:
 
 
 @contextmanager
-def running(redis_url: str, *, url: str = "", **settings: Any) -> Iterator[Running]:
+def running(redis_url: str, *, url: str = "", namespace: str = "millrace", **settings: Any) -> Iterator[Running]:
     """app.example.com is bound to a service that sends everything back; so is hosted.example.com, an application."""
     at_app: list[Message] = []
     at_service: list[Message] = []
@@ -59,7 +70,7 @@ def running(redis_url: str, *, url: str = "", **settings: Any) -> Iterator[Runni
         backend(answering(echo, at_app)) as app,
         backend(over_tls(relay, server_context(SERVICE_CERT))) as service,
         backend(relay) as hosted,
-        RegistryWriter(redis_url) as writer,
+        RegistryWriter(redis_url, namespace=namespace) as writer,
     ):
         url = url or f"https://localhost:{service.port}/hook?key=value"
         lease = writer.lease("tests", ttl=600)
@@ -69,7 +80,7 @@ def running(redis_url: str, *, url: str = "", **settings: Any) -> Iterator[Runni
                 ("hosted.example.com", EndpointRecord(host="127.0.0.1", port=hosted.port, app="service-guid")),
             ]
         )
-        with running_router(redis_url, **{**SECRET, **settings}) as router:
+        with running_router(redis_url, **{**SECRET, **settings}, millrace={"namespace": namespace}) as router:
             ports.append(router.until_healthy().port)
             yield Running(router, app, service, at_app, at_service)
         lease.replace([])
@@ -139,12 +150,7 @@ def status_of(router: Router, request: bytes, *, only_route: bool = False) -> in
     if only_route:
         host = request.partition(b"Host: ")[2].partition(b"\r\n")[0]
         request = b"CONNECT %b:80 HTTP/1.1\r\nHost: %b:80\r\n\r\n" % (host, host)
-    wire = router.connect()
-    try:
-        wire.send(request)
-        return wire.message().status
-    finally:
-        wire.close()
+    return ask(router, request).status
 
 
 def test_a_service_that_dies_fails_its_requests_and_no_others(redis_url: str) -> None:
@@ -188,3 +194,112 @@ def test_what_is_logged(redis_url: str) -> None:
         (line,) = it.router.until_said("signature-validation-failed")
         assert line["error"] == "No metadata found"
         assert line["route"] == APP
+
+
+FAILED = "Failed to validate Route Service Signature: "
+LONG_AGO = Signer("the secret", clock=lambda: time.time_ns() - 120 * 1_000_000_000)
+ANSWERS: dict[str, tuple[str, Callable[[], bytes], int, str | None, str]] = {
+    "websocket": (
+        APP,
+        lambda: b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        503,
+        "route_service_unsupported",
+        "Websocket requests are not supported for routes bound to Route Services.",
+    ),
+    "no metadata": (APP, lambda: b"X-CF-Proxy-Signature: c2ln\r\n", 502, None, FAILED + "No metadata found"),
+    "another secret": (
+        APP,
+        lambda: claimed(Signer("another")),
+        502,
+        None,
+        FAILED + "cipher: message authentication failed",
+    ),
+    "another route": (
+        APP,
+        lambda: claimed(Signer("the secret"), "https://hosted.example.com/x"),
+        502,
+        None,
+        FAILED
+        + "route service forwarded URL app.example.com does not match the original request URL hosted.example.com/x",
+    ),
+    "an unknown route": (
+        APP,
+        lambda: claimed(Signer("the secret"), "https://unknown.example.com/x"),
+        502,
+        None,
+        FAILED + "original request URL unknown.example.com/x does not exist in the routing table",
+    ),
+    "too old": (APP, lambda: claimed(LONG_AGO), 504, None, FAILED + "route service request expired"),
+    "strict": (
+        "hosted.example.com",
+        lambda: claimed(Signer("another")),
+        400,
+        "invalid_route_service_signature",
+        "invalid route service signature detected",
+    ),
+    "strict, too old": (
+        "hosted.example.com",
+        lambda: claimed(LONG_AGO),
+        504,
+        "expired_route_service_signature",
+        FAILED + "route service request expired",
+    ),
+    "a loop": (
+        APP,
+        lambda: b"CDN-Loop: %b\r\n" % b", ".join([b"millrace"] * 9),
+        508,
+        "route_service_loop",
+        "This request has passed 9 times through route services, which lead back here.",
+    ),
+}
+
+
+def claimed(signer: Signer, url: str = f"https://{APP}/") -> bytes:
+    return b"X-CF-Proxy-Signature: %b\r\nX-CF-Proxy-Metadata: %b\r\n" % signer.sign(url)
+
+
+class TestAnswers:
+    """The rows of gorouter reference 4.3 that are about route services, and the loop guard's."""
+
+    @pytest.mark.parametrize("name", ANSWERS)
+    def test_of_a_router_with_a_secret(self, strict: Running, name: str) -> None:
+        host, lines, status, error, text = ANSWERS[name]
+        answer = ask(strict.router, GET.replace(APP.encode(), host.encode())[:-2] + lines() + b"\r\n")
+        assert answer.status == status
+        assert answer.get("X-Cf-RouterError") == (error.encode() if error is not None else None)
+        assert answer.body.decode() == f"{status} {answer.first.split(b' ', 2)[2].decode()}: {text}\n"
+        assert answer.get("Content-Type") == b"text/plain; charset=utf-8"
+        assert answer.get("X-Content-Type-Options") == b"nosniff"
+        assert answer.get("Cache-Control") is None
+        assert not strict.at_app
+        assert not strict.at_service
+
+    def test_of_a_router_without_one(self, redis_url: str) -> None:
+        with running(redis_url, route_services_secret="") as it:
+            answer = ask(it.router, GET)
+            assert (answer.status, answer.get("X-Cf-RouterError")) == (502, b"route_service_unsupported")
+            assert answer.body == b"502 Bad Gateway: Support for route services is disabled.\n"
+
+    def test_where_the_url_leads_nowhere(self, redis_url: str) -> None:
+        with running(redis_url, url="https://host:port/") as it:
+            answer = ask(it.router, GET)
+            assert (answer.status, answer.get("X-Cf-RouterError")) == (500, None)
+            assert answer.body == b"500 Internal Server Error: Route service request failed.\n"
+
+
+def ask(router: Router, request: bytes) -> Message:
+    wire = router.connect()
+    try:
+        wire.send(request)
+        return wire.message()
+    finally:
+        wire.close()
+
+
+def test_a_bad_entry_of_the_allowlist_ends_the_start(redis_url: str, tmp_path: Path) -> None:
+    settings = {"route_services_hairpinning_allowlist": ["*.*.example.com"], "millrace": {"redis": redis_url}}
+    (tmp_path / "router.yml").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "router", "-c", str(tmp_path / "router.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "route_services_hairpinning_allowlist: '*.*.example.com' is no name such as" in done.stdout + done.stderr
