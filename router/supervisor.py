@@ -28,7 +28,7 @@ import orjson
 import uvloop
 
 from router import log_file, logs, metrics_page, stacks
-from router.config import ConfigError, IgnoredKey, load
+from router.config import ConfigError, IgnoredKey, load_noting
 from router.control import Message
 from router.descriptors import open_descriptors
 from router.gorouter_page import Outside
@@ -252,7 +252,8 @@ class Supervisor:
         if self._config is None:
             return self._settings
         try:
-            settings = completed(load(self._config))
+            given, ignored = load_noting(self._config)
+            settings = completed(given)
             check(settings)
             _check_sources(settings)
             _check_folder_and_log(settings)
@@ -261,6 +262,7 @@ class Supervisor:
         except (ConfigError, log_file.CannotLog) as error:
             _log.error("config-not-reloaded", extra={"data": {"problems": str(error).splitlines()}})
             return None
+        _tell_ignored(ignored)
         if fixed != settings:
             _log.warning(
                 "config-needs-restart",
@@ -387,6 +389,11 @@ def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
     )
 
 
+def _tell_ignored(keys: Sequence[IgnoredKey]) -> None:
+    if keys:
+        _main.warning("config-keys-ignored", extra={"data": {"keys": [dataclasses.asdict(key) for key in keys]}})
+
+
 def run(settings: Settings, config: Path | None = None, ignored: Sequence[IgnoredKey] = ()) -> int:
     """Run a router in this process and its children; returns the exit code.
 
@@ -396,7 +403,6 @@ def run(settings: Settings, config: Path | None = None, ignored: Sequence[Ignore
     check(settings)
     _check_sources(settings)
     logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging))
-    if ignored:
-        _main.warning("config-keys-ignored", extra={"data": {"keys": [dataclasses.asdict(key) for key in ignored]}})
+    _tell_ignored(ignored)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Supervisor(settings, config).run())

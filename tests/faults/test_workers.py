@@ -95,7 +95,8 @@ def test_a_killed_supervisor_takes_its_workers_along_and_frees_its_ports(
         wait_until(lambda: not any(map(is_alive, workers)), "the end of every worker")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", router.status_port))
-        with running_router(redis.url, port=router.port, status={"port": router.status_port}) as successor:
+        status = {"host": "127.0.0.1", "port": router.status_port, "routes": {"port": router.status_port}}
+        with running_router(redis.url, port=router.port, status=status) as successor:
             successor.until_healthy()
             failed = len(load.failures)
             load.more()

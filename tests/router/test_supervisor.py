@@ -207,15 +207,20 @@ class TestARoll:
 
     def test_a_bad_file_is_named_and_changes_nothing(self, router: Router) -> None:
         before, text = router.workers, router.config.read_text()
-        router.config.write_text("prot: 80\n")
+        router.config.write_text("millrace: {wrokers: 2}\n")
         try:
             router.signal(signal.SIGHUP)
             [problem] = router.until_said("config-not-reloaded")[-1]["problems"]
         finally:
             router.config.write_text(text)
-        assert problem.startswith(f"{router.config}:1: unknown key prot; did you mean port?")
+        assert problem.startswith(f"{router.config}:1: unknown key millrace.wrokers; did you mean millrace.workers?")
         assert router.workers == before
         assert router.get().status == 200
+
+    def test_what_has_no_effect_is_told_again(self, router: Router) -> None:
+        router.configure(prot=80)
+        roll(router)
+        assert router.said("config-keys-ignored")[-1]["keys"][0]["key"] == "prot"
 
     def test_what_belongs_to_the_sockets_stays_and_is_said(self, router: Router) -> None:
         port = router.port
