@@ -16,10 +16,32 @@ from controller.jobs import JobRunner, Operation
 from controller.uaa import endpoints
 from controller.uaa.service import Uaa
 from controller.v3 import api as v3
-from controller.v3 import feature_flags, jobs, organizations, roles, roots, spaces, users
+from controller.v3 import (
+    destinations,
+    domains,
+    feature_flags,
+    jobs,
+    organizations,
+    roles,
+    roots,
+    routes,
+    spaces,
+    users,
+)
 from controller.v3.errors import unknown_request
 
-MODULES: Final = (roots, jobs, organizations, spaces, roles, users, feature_flags)
+MODULES: Final = (
+    roots,
+    jobs,
+    organizations,
+    spaces,
+    roles,
+    users,
+    domains,
+    routes,
+    destinations,
+    feature_flags,
+)
 """Of the V3 API, in the order in which the document lists them."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,5 +29,7 @@ class Context:
     database: Database
     tokens: Tokens
     jobs: Jobs
+    routes_changed: Callable[[], None]
+    """Tells whoever keeps the registry equal to the database that there may be a difference."""
     threads: anyio.CapacityLimiter
     """As many requests at a time may be in worker threads as there are connections to the database."""

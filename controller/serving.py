@@ -11,6 +11,7 @@ import socket
 from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import anyio
 import trio
@@ -23,10 +24,16 @@ from controller.database import migrations
 from controller.database.engine import Database
 from controller.database.secrets import KEY_BYTES, KEYS
 from controller.jobs import JobRunner
+from controller.reconciler import Reconciler
 from controller.settings import Settings, SettingsError
 from controller.uaa.service import ADMIN_NAME, Uaa
+from router.registry.health import HttpCheck
+from router.registry.records import EndpointRecord
+from router.registry.registrar import Registrar, Target
+from router.registry.writer import RegistryWriter
 
 BACKLOG: Final = 512
+_TAGS: Final = {"component": "cloud_controller"}
 _KEY_FILE: Final = "encryption.key"
 
 _log = logging.getLogger("controller")
@@ -52,15 +59,20 @@ async def _serve(settings: Settings, database: Database) -> None:
     if password_file is not None:
         where = {"user": ADMIN_NAME, "password_file": str(password_file)}
         _log.info("first-admin-made", extra={"data": where})
+    reconciler: Reconciler | None = None
+    if settings.registry:
+        reconciler = Reconciler(database, settings.registry, settings.registry_namespace)
     runner = JobRunner(database, application.operations())
     context = Context(
         settings,
         database,
         uaa,
         runner,
+        reconciler.changed if reconciler is not None else _nobody,
         anyio.CapacityLimiter(settings.database_connections),
     )
     listening = _listen(settings)
+    port = listening.getsockname()[1]
     config = Config()
     config.bind = [f"fd://{listening.fileno()}"]
     config.accesslog = None
@@ -68,9 +80,28 @@ async def _serve(settings: Settings, database: Database) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_until_told, stop)
-        _log.info("started", extra={"data": {"address": settings.host, "port": listening.getsockname()[1]}})
+        if reconciler is not None:
+            nursery.start_soon(reconciler.run)
+            nursery.start_soon(_registrar(settings, port).run)
+        _log.info("started", extra={"data": {"address": settings.host, "port": port}})
         await serve(application.application(context, runner, uaa), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
         nursery.cancel_scope.cancel()
+
+
+def _nobody() -> None:
+    """Nobody keeps a registry."""
+
+
+def _registrar(settings: Settings, port: int) -> Registrar:
+    """Keeps this controller itself registered, as long as it answers."""
+    hosts = ["api"] if settings.external_uaa else ["api", "uaa", "login"]
+    routes = tuple(f"{host}.{settings.system_domain}" for host in hosts)
+    record = EndpointRecord(host=settings.host, port=port, private_instance_id=str(uuid4()), tags=_TAGS)
+    check = HttpCheck(settings.host, port, "/healthz")
+    writer = RegistryWriter(settings.registry, namespace=settings.registry_namespace)
+    registrar = Registrar(writer, f"controller-{record.private_instance_id}", description="the Cloud Controller")
+    registrar.add(Target(routes, record, check))
+    return registrar
 
 
 async def _until_told(stop: trio.Event) -> None:

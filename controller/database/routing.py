@@ -137,3 +137,12 @@ class RegisteredRoute(Row, Base):
         CheckConstraint("kind IN ('http', 'tcp')", name="kind"),
         CheckConstraint("ttl > 0", name="ttl"),
     )
+
+
+class RouteChange(Row, Base):
+    """A note, in the transaction that changed a route, for whoever keeps the registry; it is deleted when acted on."""
+
+    __tablename__ = "route_changes"
+
+    route_guid: Mapped[str] = mapped_column(Guid)
+    """Of the route, there or gone; ``*``: any may have changed."""

@@ -126,6 +126,8 @@ async def respond(declared: Declared, request: Request) -> Response:
         reply, call = await anyio.to_thread.run_sync(
             _run, context, declared, request, authorization, raw, limiter=context.threads
         )
+        if call.routes_changed:
+            context.routes_changed()
         if call.jobs:
             await context.jobs.began(call.jobs, patience=JOB_PATIENCE)
         headers = {**reply.headers, **_warnings(call.warnings)}

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from controller import route_changes
 from controller.access import Access
 from controller.caller import Caller
 from controller.database.base import Resource, now
@@ -45,6 +46,8 @@ class Call:
     headers: Mapping[str, str]
     warnings: list[str] = field(default_factory=list)
     """Told to the client in X-Cf-Warnings."""
+    routes_changed: bool = False
+    """Whether ``route_changed`` was called."""
     jobs: list[str] = field(default_factory=list)
     """Guids of jobs that this transaction made; they begin once it is committed."""
 
@@ -138,6 +141,11 @@ class Call:
                 organization_guid=owner.guid if owner is not None else None,
             )
         )
+
+    def route_changed(self, guid: str) -> None:
+        """Routers may have to serve something else for this route once the transaction is committed."""
+        route_changes.note(self.session, guid)
+        self.routes_changed = True
 
     def begin(self, operation: str, resource: tuple[str, str], **arguments: Any) -> Reply:
         """Start a job (`controller.jobs`) when this transaction is committed. ``resource``: its type and guid."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from controller import route_changes
 from controller.access import Right
 from controller.database.bookkeeping import Job
 from controller.database.tenancy import Organization, Space
@@ -149,6 +150,7 @@ def delete_space(call: Call, guid: str) -> Reply:
 def delete_all(session: Session, job: Job) -> None:
     """The job behind it. What is gone already is no error."""
     session.execute(delete(Space).where(Space.guid == job.resource_guid))
+    route_changes.note(session, route_changes.ANY)
 
 
 JOBS = {"space.delete": delete_all}
