@@ -32,7 +32,7 @@ class Line:
     client: bytes
     backend: bytes
     named: dict[str, bytes]
-    """What has its name before it, in the order of the line."""
+    """What has its name before it, in the order of the line; of a name that stands twice the first."""
 
     def __getitem__(self, name: str) -> bytes:
         return self.named[name]
@@ -42,13 +42,13 @@ def parse(line: bytes) -> Line:
     """One whole line, with its newline. Raises AssertionError: it is none."""
     match = _LINE.fullmatch(line)
     assert match is not None, line
-    named = [(name.decode(), unquoted(value.strip(b'"') if value[:1] != b'"' else value[1:-1]))
-             for name, value in _NAMED.findall(match["named"])]  # fmt: skip
-    assert len(dict(named)) == len(named), "a name stands twice"
+    named: dict[str, bytes] = {}
+    for name, value in _NAMED.findall(match["named"]):
+        named.setdefault(name.decode(), unquoted(value[1:-1]) if value[:1] == b'"' else value)
     return Line(
         unquoted(match["host"]), match["moment"], unquoted(match["request"]), match["status"],
         int(match["received"]), int(match["sent"]),
-        *(unquoted(match[name]) for name in ("referer", "user_agent", "client", "backend")), dict(named),
+        *(unquoted(match[name]) for name in ("referer", "user_agent", "client", "backend")), named,
     )  # fmt: skip
 
 
