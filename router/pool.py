@@ -108,7 +108,7 @@ class Pool:
         self.endpoints: tuple[Endpoint, ...] = _NONE
         self.emptied_at = 0.0
         """Monotonic seconds at which the last endpoint left, while there is none."""
-        self._next = getrandbits(16)
+        self._next = getrandbits(8)  # so small that the number is no object of its own
         self._derived: _Derived | None = None
 
     def ask_for(self, options: Mapping[str, str]) -> None:

@@ -60,7 +60,9 @@ class Slot:
         sockets: Mapping[str, socket.socket],
         settings: Settings,
         on_gone: Callable[[WorkerProcess], None],
+        source: str = "",
     ) -> None:
+        """``source``: the socket of the sources process, empty where the registry is to be followed."""
         self.index = index
         self.current: WorkerProcess | None = None
         self.leaving: set[WorkerProcess] = set()
@@ -72,6 +74,7 @@ class Slot:
         """By the name of the listener."""
         self._settings = settings
         self._on_gone = on_gone
+        self._source = source
         self._successor: WorkerProcess | None = None
         self._vacant = asyncio.Event()
         self._ending = False
@@ -112,7 +115,7 @@ class Slot:
 
     async def _start(self, settings: Settings) -> WorkerProcess | None:
         try:
-            worker = await WorkerProcess.start(self.index, self._sockets, settings, self)
+            worker = await WorkerProcess.start(self.index, self._sockets, settings, self, self._source)
         except OSError as error:
             _log.error("worker-not-started", extra={"data": {"slot": self.index, "why": str(error)}})
             return None

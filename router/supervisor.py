@@ -36,6 +36,7 @@ from router.listening import open_all, raise_file_limit
 from router.settings import Settings
 from router.settings_rules import check, completed
 from router.slot import Slot
+from router.sources.child import SourcesProcess
 from router.sources.wanted import wanted
 from router.status import NoWorker
 from router.status_ports import StatusPorts
@@ -62,8 +63,9 @@ UNCHANGEABLE: Final = (
     "millrace.address",
     "millrace.workers",
     "millrace.tcp_ports",
+    "nats, routing_api, millrace.redis: which of them there are",
 )
-"""Settings that a roll leaves as they are: they belong to the sockets."""
+"""Settings that a roll leaves as they are: they belong to the sockets, or are what the workers follow."""
 
 _main = logging.getLogger("router")
 _router = logging.getLogger("router.router")
@@ -81,11 +83,12 @@ class Supervisor:
         self._ended = metrics_page.Totals.from_settings(self._settings)
         self._ports = StatusPorts(self, settings)
         self._log_level = settings.logging.level.lower()
-        self._exit_code = 0
         self._draining = False
         self._roll_again = False
         self._rolling: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
+        self._sources = SourcesProcess(self._settings, self._cannot_start) if wanted(settings).stream else None
+        self._exit_code = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -104,8 +107,13 @@ class Supervisor:
             "routing_table_sharding_mode": settings.routing_table_sharding_mode,
         }
         _main.info("retrieved-isolation-segments", extra={"data": sharding})
+        source = ""
+        if self._sources is not None:
+            self._sources.open()
+            source = self._sources.path
+            self._spawn(self._sources.keep())
         self._slots = [
-            Slot(number, {name: sockets[name][number] for name in sockets}, settings, self._worker_gone)
+            Slot(number, {name: sockets[name][number] for name in sockets}, settings, self._worker_gone, source)
             for number in range(count)
         ]
         self._listen_to_signals()
@@ -118,11 +126,19 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(slot.stop() for slot in self._slots))
+        ends = [slot.stop() for slot in self._slots]
+        if self._sources is not None:
+            ends.append(self._sources.stop())
+        await asyncio.gather(*ends)
         await self._ports.close()
         _router.info("gorouter.stopped", extra={"data": {"took": round(monotonic() - began, 3)}})
         _main.info("gorouter.exited")
         return self._exit_code
+
+    def _cannot_start(self) -> None:
+        """There is no source of routes to begin with."""
+        self._exit_code = 1
+        self._over.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -246,6 +262,8 @@ class Supervisor:
                 self._ended.rebound(settings)
                 self._log_level = settings.logging.level.lower()
                 logs.set_level(self._log_level)
+                if self._sources is not None:
+                    self._sources.change(settings)
                 _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
 
     def _reloaded(self) -> Settings | None:
@@ -255,7 +273,6 @@ class Supervisor:
             given, ignored = load_noting(self._config)
             settings = completed(given)
             check(settings)
-            _check_sources(settings)
             _check_folder_and_log(settings)
             fixed = _with_what_a_roll_cannot_change(settings, self._settings)
             check(fixed)
@@ -274,11 +291,15 @@ class Supervisor:
         while True:
             await asyncio.sleep(REPORT_EVERY)
             workers = self._workers()
-            await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers))
+            await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers), self._ask_sources())
             for worker in workers:
                 if monotonic() - worker.heard > STUCK_AFTER:
                     _log.error("worker-stuck", extra={"data": {"slot": worker.slot, "pid": worker.pid}})
                     worker.kill()
+
+    async def _ask_sources(self) -> None:
+        if self._sources is not None:
+            await self._sources.report(REPORT_PATIENCE)
 
     def trouble(self) -> str:
         """Why the router should get no new traffic, in one line; empty when it should."""
@@ -347,17 +368,6 @@ def _ports(sockets: Mapping[str, list[socket.socket]]) -> dict[str, int]:
     return {names[name]: ours[0].getsockname()[1] for name, ours in sockets.items() if name in names}
 
 
-def _check_sources(settings: Settings) -> None:
-    """Raises ConfigError where no source of routes is set that this router can follow."""
-    if not wanted(settings).redis:
-        raise ConfigError(
-            [
-                "millrace.redis is not set: it says where the route registry lives, such as redis://127.0.0.1:6379/0 "
-                "(`millrace up` brings one along)"
-            ]
-        )
-
-
 def _check_folder_and_log(settings: Settings) -> None:
     try:
         Path(settings.millrace.data).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -369,6 +379,13 @@ def _check_folder_and_log(settings: Settings) -> None:
 
 
 def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
+    if wanted(new) != wanted(old):  # what the workers follow is settled when they begin
+        new = dataclasses.replace(
+            new,
+            nats=old.nats,
+            routing_api=old.routing_api,
+            millrace=dataclasses.replace(new.millrace, redis=old.millrace.redis),
+        )
     native = dataclasses.replace(
         new.millrace,
         address=old.millrace.address,
@@ -401,7 +418,6 @@ def run(settings: Settings, config: Path | None = None, ignored: Sequence[Ignore
     Raises ConfigError, CannotListen, log_file.CannotLog: nothing was started.
     """
     check(settings)
-    _check_sources(settings)
     logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging))
     _tell_ignored(ignored)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -255,6 +255,11 @@ class RouteTable:
         """All route keys, those without endpoints too."""
         return list(self._pools)
 
+    def packed(self, route: str) -> Sequence[tuple[str, bytes]]:
+        """Address and packed record of each of a route's endpoints; empty for an unknown route."""
+        pool = self._pools.get(route)
+        return [(endpoint.address, endpoint.packed) for endpoint in pool.endpoints] if pool is not None else ()
+
     def records(self, route: str) -> Sequence[EndpointRecord]:
         """The records of a route's endpoints; empty for an unknown route."""
         pool = self._pools.get(route)

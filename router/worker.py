@@ -15,8 +15,6 @@ import gc
 import itertools
 import logging
 import os
-import resource
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -33,11 +31,14 @@ from router.listeners import Listeners
 from router.listening import BACKLOG
 from router.metrics import Metrics
 from router.metrics_page import counted
+from router.own_process import cost, leave_signals_to
 from router.registration_times import TimedSink
 from router.registry.follower import Follower
 from router.routes_page import fragments
 from router.settings import Settings, from_plain
 from router.sharding import accepted_segments
+from router.sources.memory import FILE as ANNOUNCED
+from router.sources.stream_follower import StreamFollower
 from router.table import RouteTable
 
 SNAPSHOT: Final = "routes.snapshot"
@@ -46,8 +47,6 @@ FRAGMENTS_PER_PART: Final = 128
 """How much of GET /routes is made between two rounds of requests: well under a millisecond's work."""
 CLOSE_IDLE_EVERY: Final = 0.5
 """Seconds between two looks for connections that turned idle while draining."""
-_PR_SET_PDEATHSIG: Final = 1
-"""From <linux/prctl.h>."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From <malloc.h>."""
 _HEAP_KEPT: Final = 8 * 1024 * 1024
@@ -60,7 +59,10 @@ _router = logging.getLogger("router.router")
 class Worker:
     """What lives in the process. ``run`` is its whole life."""
 
-    def __init__(self, channel: Channel, listening: Mapping[str, socket.socket], slot: int, settings: Settings) -> None:
+    def __init__(
+        self, channel: Channel, listening: Mapping[str, socket.socket], slot: int, settings: Settings, source: str
+    ) -> None:
+        """``source``: the socket of the sources process, empty where the registry is to be followed."""
         loop = asyncio.get_running_loop()
         self._channel = channel
         self._listening = listening
@@ -69,14 +71,25 @@ class Worker:
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
         self._caught_up = asyncio.Event()
-        muzzle = settings.route_latency_metric_muzzle_duration
-        self._follower = Follower(
-            settings.millrace.redis,
-            self._table if slot else TimedSink(self._table, self._metrics, muzzle),
-            namespace=settings.millrace.namespace,
-            snapshot=Path(settings.millrace.data) / SNAPSHOT,
-            on_ready=self._caught_up.set,
-            writes_snapshot=slot == 0,
+        self._follower = (
+            StreamFollower(
+                source,
+                self._table,
+                threshold=settings.droplet_stale_threshold,
+                snapshot=Path(settings.millrace.data) / ANNOUNCED,
+                on_ready=self._caught_up.set,
+            )
+            if source
+            else Follower(
+                settings.millrace.redis,
+                TimedSink(self._table, self._metrics, settings.route_latency_metric_muzzle_duration)
+                if slot == 0
+                else self._table,
+                namespace=settings.millrace.namespace,
+                snapshot=Path(settings.millrace.data) / SNAPSHOT,
+                on_ready=self._caught_up.set,
+                writes_snapshot=slot == 0,
+            )
         )
         self._listeners = Listeners(settings, self._edge)
         self._servers: list[asyncio.AbstractServer] = []
@@ -205,11 +218,10 @@ class Worker:
             sock.close()
 
     def _report(self) -> Message:
-        follower, usage = self._follower, resource.getrusage(resource.RUSAGE_SELF)
+        follower = self._follower
         return {
             "counted": counted(self._metrics, self._access_log.dropped if self._access_log else 0),
-            "memory_bytes": _resident_bytes(usage.ru_maxrss),
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            **cost(),
             "ready": follower.ready,
             "connected": follower.connected,
             "lag_seconds": follower.lag,
@@ -247,22 +259,6 @@ def _keep_buffers() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _HEAP_KEPT)
 
 
-def _resident_bytes(peak_kib: int) -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-    except OSError:
-        return peak_kib * 1024
-    return pages * resource.getpagesize()
-
-
-def _die_with(supervisor: int) -> None:
-    """Linux: be killed when the supervisor ends, even while stuck. Elsewhere the end of the channel says so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:
-        sys.exit(0)
-
-
 async def _live(control: int, listening: Mapping[str, int]) -> int:
     channel = await Channel.over(socket.socket(fileno=control))
     start = await channel.receive()
@@ -272,7 +268,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
     logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging), worker=start["slot"])
     try:
         sockets = {name: socket.socket(fileno=number) for name, number in listening.items()}
-        await Worker(channel, sockets, start["slot"], settings).run()
+        await Worker(channel, sockets, start["slot"], settings, start["source"]).run()
     except Exception:
         _log.exception("worker-failed")
         return 1
@@ -281,9 +277,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
 
 def main(control: int, supervisor: int, listening: Mapping[str, int]) -> int:
     """The process, from its first line to its exit code."""
-    _die_with(supervisor)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to(supervisor)
     _keep_buffers()
     gc.disable()  # until the table is built: nothing of it is garbage
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -68,8 +68,12 @@ class WorkerProcess:
         self._life = asyncio.create_task(self._live())
 
     @classmethod
-    async def start(cls, slot: int, listening: Mapping[str, socket.socket], settings: Settings, keeper: Keeper) -> Self:
+    async def start(
+        cls, slot: int, listening: Mapping[str, socket.socket], settings: Settings, keeper: Keeper, source: str = ""
+    ) -> Self:
         """A new process that serves ``listening``, sockets by the name of their listener; it is not ready yet.
+
+        ``source``: the socket of the sources process, empty where the registry is to be followed.
 
         Raises OSError: no process can be made.
         """
@@ -86,7 +90,7 @@ class WorkerProcess:
             )
             undo.pop_all()
         channel = await Channel.over(ours)
-        channel.send({"do": "start", "slot": slot, "settings": dataclasses.asdict(settings)})
+        channel.send({"do": "start", "slot": slot, "settings": dataclasses.asdict(settings), "source": source})
         return cls(slot, process, channel, keeper)
 
     @property

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from itertools import takewhile
 from typing import Final
 
@@ -56,13 +56,15 @@ def _drained(table: dict[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
 class Replica:
     """Use from one task only: methods that wait must not overlap."""
 
-    def __init__(self, sink: RouteSink, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds, monotonic: the loop's time."""
+    def __init__(
+        self, sink: RouteSink, clock: Callable[[], float], entries: MutableMapping[bytes, bytes] | None = None
+    ) -> None:
+        """`clock` gives seconds, monotonic: the loop's time. `entries`: where they are kept, if not in a dictionary."""
         self._sink = sink
         self._clock = clock
         self._until_freeze = 0
         self._complained = float("-inf")
-        self.entries: dict[bytes, bytes] = {}
+        self.entries: MutableMapping[bytes, bytes] = {} if entries is None else entries
         self.unconfirmed: dict[bytes, float] = {}
         """Fields that a lost table lacked, with the time when they leave, which never falls from one to the next."""
         self.applied = 0
@@ -71,7 +73,8 @@ class Replica:
         """Entries that no registrar may write, passed over."""
 
     async def apply(self, operations: list[bytes]) -> None:
-        """The changes of one log entry: ``+field, record, -field, nothing`` in turn. Others are skipped."""
+        """Changes in turn: ``+field, record``; ``-field, nothing``; ``*field, record``, told to the sink even if the
+        entry has it already. Others are skipped."""
         pairs = zip(operations[::2], operations[1::2], strict=False)
         async for part in sliced(pairs, _STEP):
             for operation, record in part:
@@ -80,6 +83,8 @@ class Replica:
                     self._put(field, record)
                 elif kind == b"-":
                     self._remove(field)
+                elif kind == b"*":
+                    self._put_again(field, record)
                 else:
                     self._skip(field, f"unknown operation {kind!r}")
 
@@ -139,6 +144,13 @@ class Replica:
             self._until_freeze = FREEZE_EVERY
             gc.freeze()
         self._until_freeze -= 1
+
+    def _put_again(self, field: bytes, record: bytes) -> None:
+        if self.entries.get(field) == record:
+            self._sink.upsert(*decoded(field, record))
+            self.applied += 1
+        else:
+            self._put(field, record)
 
     def _remove(self, field: bytes) -> None:
         self.unconfirmed.pop(field, None)

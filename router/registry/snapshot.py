@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -53,7 +54,7 @@ class Header:
 Chunks = list[list[tuple[bytes, bytes]]]
 
 
-async def collected(entries: dict[bytes, bytes]) -> Chunks:
+async def collected(entries: Mapping[bytes, bytes]) -> Chunks:
     """The entries as they are now, referenced, not copied; `entries` must not change until this returns."""
     return [chunk async for chunk in sliced(entries.items(), _COLLECTED)]
 

@@ -167,6 +167,8 @@ class AnnouncedTable:
         """The same, said to leave: by component."""
         self.pruned = 0
         """Endpoints per route that nobody announced any more."""
+        self.changes = 0
+        """Rises whenever an endpoint of a route comes, changes or leaves."""
 
     def __len__(self) -> int:
         """Routes."""
@@ -291,6 +293,20 @@ class AnnouncedTable:
         self.pruned += count
         return count
 
+    def spare(self, announcement: Announcement) -> None:
+        """It counts as announced just now: somebody has seen it alive."""
+        announcement.refreshed = self._clock()
+
+    def fail(self, route: str, address: str) -> bool:
+        """An endpoint that speaks TLS failed: it leaves this route at once (reference 3.5). Whether it was there."""
+        pool = self._pools.get(route)
+        present = None if pool is None else _at(pool, address)
+        if pool is None or present is None or not present.tls:
+            return False
+        self._say(logging.INFO, "prune-failed-endpoint", route, present)
+        self._remove(pool, present)
+        return True
+
     def find(self, route: str, address: str) -> Announcement | None:
         """What was announced of this endpoint of this route."""
         pool = self._pools.get(route)
@@ -299,6 +315,10 @@ class AnnouncedTable:
     def renew_all(self) -> None:
         """Everything counts as announced just now: nobody could have done it while the bus was away."""
         self._floor = self._clock()
+
+    def settle(self) -> None:
+        """To be called about once a second: log lines that were left out are summed up."""
+        self._journal.settle()
 
     def routes(self) -> list[str]:
         return list(self._pools)
@@ -329,6 +349,7 @@ class AnnouncedTable:
         if pool.asks.balancing and not asks.balancing:
             asks = Asks(pool.asks.balancing, asks.route_service_url)
         if changed:
+            self.changes += 1
             self._listener.put(pool.route, new)
         elif asks != pool.asks:
             self._listener.put_again(pool.route, new)
@@ -346,6 +367,7 @@ class AnnouncedTable:
         """Out of this pool, and whether the route went with it."""
         pool.announcements = tuple([each for each in pool.announcements if each is not present])
         self._endpoints -= 1
+        self.changes += 1
         self._let_go(present)
         if not pool.announcements:
             del self._pools[pool.route]

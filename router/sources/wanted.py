@@ -15,6 +15,21 @@ class Wanted(NamedTuple):
     nats: bool
     routing_api: bool
 
+    @property
+    def process(self) -> bool:
+        """Whether there is a sources process, `router.sources.process`."""
+        return self.nats or self.routing_api
+
+    @property
+    def bridge(self) -> bool:
+        """Whether it writes to the registry, which the workers follow."""
+        return self.process and self.redis
+
+    @property
+    def stream(self) -> bool:
+        """Whether the workers follow its stream."""
+        return self.process and not self.redis
+
 
 def wanted(settings: Settings) -> Wanted:
     """Sources of settings as `router.settings_rules.completed` leaves them."""

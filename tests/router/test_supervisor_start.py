@@ -135,11 +135,6 @@ class TestWhatKeepsItFromStarting:
         said = self.run(folder, self.settings(folder, 0))
         assert said.startswith(f"millrace.data {folder}/data: cannot make this folder: File exists")
 
-    def test_no_registry(self, folder: Path) -> None:
-        assert self.run(folder, "port: 0").startswith(
-            "millrace.redis is not set: it says where the route registry lives"
-        )
-
     def test_a_registry_url_that_leads_nowhere(self, folder: Path) -> None:
         assert self.run(folder, "millrace: {redis: 'redis+sentinel://h:1'}").startswith("millrace.redis: ")
 

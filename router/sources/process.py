@@ -1,0 +1,233 @@
+"""The sources process, one per router, beside its workers: puts sources, announced table and listener together.
+
+Started only by `router.sources.child` as ``python -m router.sources CONTROL_FD SUPERVISOR_PID SOCKET_FD``. It carries
+no traffic; whatever it does, and even its death, must cost no request. It must never outlive its supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from router import logs
+from router.control import Channel, Message
+from router.own_process import cost, leave_signals_to
+from router.settings import Settings, from_plain
+from router.sharding import accepted_segments
+from router.sources.announced import AnnouncedTable
+from router.sources.figures import Latencies
+from router.sources.frames import State
+from router.sources.intake import Intake
+from router.sources.journal import Journal
+from router.sources.memory import FILE, Memory
+from router.sources.nats_source import Introduction, NatsClosed, NatsSource, NatsUnreachable
+from router.sources.probe import Probe
+from router.sources.pruning import Pruner
+from router.sources.stream import Stream
+
+TIDY_EVERY: Final = 1.0
+_OUTSIDE: Final = ("1.2.3.4", 9)
+"""Any address that is not this machine's: the one we would speak from is ours."""
+
+_log = logging.getLogger("router.sources")
+
+
+class Sources:
+    """What lives in the process. ``run`` is its whole life."""
+
+    def __init__(self, channel: Channel, listening: socket.socket, start: Message, settings: Settings) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel = channel
+        self._listening = listening
+        self._settings = settings
+        self._started = loop.time()
+        self._first = bool(start["first"])
+        self._ready = not self._first
+        self._latencies = Latencies(settings.prometheus.meters.route_registration_latency_histogram_buckets)
+        self._stream = Stream(self._state, self._failed)
+        threshold = settings.droplet_stale_threshold
+        self._table = AnnouncedTable(
+            self._stream,
+            Journal(logging.getLogger("router.registry"), loop.time),
+            threshold=threshold,
+            clock=loop.time,
+            wall_ns=time.time_ns,
+            on_latency=self._registered_after,
+            segments=accepted_segments(settings),
+        )
+        self._journal = Journal(logging.getLogger("router.subscriber"), loop.time)
+        self._intake = Intake(self._table, self._journal, loop.time)
+        introduction = Introduction(
+            start["router_id"], own_address(), settings.start_response_delay_interval, threshold
+        )
+        self._nats = NatsSource(
+            settings.nats,
+            self._intake,
+            introduction,
+            ping_interval=settings.nats_client_ping_interval,
+            first=self._first,
+            on_change=self._nats_changed,
+        )
+        self._pruner = Pruner(
+            self._table,
+            interval=settings.prune_stale_droplets_interval,
+            suspended=self._suspended,
+            connected=lambda: self._nats.connected,
+            answers=Probe(settings).answers,
+        )
+        self._memory = Memory(Path(settings.millrace.data) / FILE, self._table, threshold=threshold)
+
+    async def run(self) -> None:
+        """Until the supervisor says stop or is gone. Raises what went wrong."""
+        await self._memory.load()
+        _settle_memory()
+        work = [
+            asyncio.create_task(part)
+            for part in (
+                self._stream.serve(self._listening, self._table),
+                self._nats.run(),
+                self._pruner.run(),
+                self._memory.run(),
+                self._tidy(),
+            )
+        ]
+        obey = asyncio.create_task(self._obey())
+        done, _ = await asyncio.wait((*work, obey), return_when=asyncio.FIRST_COMPLETED)
+        for task in (*work, obey):
+            task.cancel()
+        await asyncio.gather(*work, obey, return_exceptions=True)
+        self._channel.send({"say": "last", **self._report()})
+        for finished in done:
+            self._end_with(finished)
+
+    def _end_with(self, finished: asyncio.Task[None]) -> None:
+        try:
+            finished.result()
+        except NatsUnreachable as error:
+            _log.critical("nats-connection-error", extra={"data": {"error": str(error)}})
+            self._channel.send({"say": "fatal", "why": str(error)})
+        except NatsClosed as error:
+            _log.error("nats-connection-closed", extra={"data": {"error": str(error), "what": "connecting anew"}})
+
+    async def _obey(self) -> None:
+        while (order := await self._channel.receive()) is not None:
+            match order["do"]:
+                case "report":
+                    self._channel.send({"say": "report", "id": order["id"], **self._report()})
+                case "stop":
+                    return
+
+    async def _tidy(self) -> None:
+        frozen = 0
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            self._journal.settle()
+            self._table.settle()
+            if abs(self._table.endpoints - frozen) > 1000:
+                frozen = self._table.endpoints
+                gc.freeze()
+
+    def _nats_changed(self) -> None:
+        if self._nats.connected and not self._ready:
+            delay = self._settings.start_response_delay_interval
+            asyncio.get_running_loop().call_later(delay, self._become_ready)
+        self._stream.tell_state()
+
+    def _become_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            self._channel.send({"say": "ready"})
+            _log.info("routes-ready", extra={"data": {"routes": len(self._table)}})
+            self._stream.tell_state()
+
+    def _state(self) -> State:
+        return State(age=self._nats.heard, ready=self._ready, suspended=self._suspended())
+
+    def _suspended(self) -> bool:
+        return self._settings.suspend_pruning_if_nats_unavailable and not self._nats.connected
+
+    def _failed(self, route: str, address: str) -> None:
+        if self._settings.millrace.prune_failed_tls_endpoints:
+            self._table.fail(route, address)
+
+    def _registered_after(self, seconds: float) -> None:
+        age = asyncio.get_running_loop().time() - self._started
+        if not self._first or age >= self._settings.route_latency_metric_muzzle_duration:
+            self._latencies.add(seconds)
+
+    def _report(self) -> Message:
+        table, nats = self._table, self._nats
+        register: dict[str, dict[str, int]] = {}
+        for (component, outcome), count in table.registered.items():
+            register.setdefault(component, {})[outcome] = count
+        updated = table.last_update
+        since = -1.0 if updated is None else (asyncio.get_running_loop().time() - updated) * 1000
+        return {
+            "register": register,
+            "unregister": dict(table.unregistered),
+            "routes_pruned": table.pruned,
+            "refused": self._intake.refused,
+            "total_routes": len(table),
+            "endpoints": table.endpoints,
+            "ms_since_last_registry_update": round(since),
+            "nats_connected": nats.connected,
+            "nats_reconnects": nats.reconnects,
+            "buffered_messages": nats.buffered,
+            "total_dropped_messages": nats.dropped,
+            "tls_endpoints_dialled": self._pruner.dialled,
+            "workers_following": self._stream.followers,
+            "workers_cut_off": self._stream.cut_off,
+            **self._latencies.report(),
+            **cost(),
+        }
+
+
+def own_address() -> str:
+    """The address that others reach this machine by, as far as it can know; loopback where there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(_OUTSIDE)
+        except OSError:
+            return "127.0.0.1"
+        return str(sock.getsockname()[0])
+
+
+def _settle_memory() -> None:
+    """The table lives long and holds no cycles: a collector that walks it again and again would find nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+async def _live(control: int, listening: int) -> int:
+    channel = await Channel.over(socket.socket(fileno=control))
+    start = await channel.receive()
+    if start is None:
+        return 0
+    settings: Settings = from_plain(Settings, start["settings"])
+    logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging))
+    try:
+        await Sources(channel, socket.socket(fileno=listening), start, settings).run()
+    except Exception:
+        _log.exception("sources-failed")
+        return 1
+    finally:
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(1.0):
+                await channel.close()
+    return 0
+
+
+def main(control: int, supervisor: int, listening: int) -> int:
+    """The process, from its first line to its exit code."""
+    leave_signals_to(supervisor)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(control, listening))
