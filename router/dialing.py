@@ -158,6 +158,7 @@ class Dial(Handshake):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP gives no other
         super().connection_made(transport)
         self._connected = monotonic()
+        self._edge.probes.watch(transport)
         if self._over:
             self._edge.metrics.backend_connections_opened += 1
             transport.abort()

@@ -16,7 +16,7 @@ from math import inf
 from time import monotonic, perf_counter_ns, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from router import client_cert
+from router import client_cert, keep_alive
 from router.access_log import AccessLog
 from router.client import ClientConnection, InnerClient
 from router.dialing import Dial
@@ -137,6 +137,7 @@ class Edge:
         self.pipeline_buffer = native.pipeline_buffer_bytes
         self.retry_buffer = native.retry_buffer_bytes
         self.dial_timeout = settings.endpoint_dial_timeout or inf
+        self.probes = keep_alive.every(settings.endpoint_keep_alive_probe_interval)
         self.tls_handshake_timeout = settings.tls_handshake_timeout or inf
         self.backend_tls = BackendTls(settings)
         self.route_services = RouteServices(settings, table, self.rules)

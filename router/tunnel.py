@@ -26,6 +26,8 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from router.keep_alive import Probes
+
 if TYPE_CHECKING:
     from router.edge import Edge
 
@@ -37,9 +39,7 @@ thousand connections would leave as one burst, which a loopback or a network car
 LOOKS: Final = 4
 """How often within the idle timeout a tunnel is looked at: it ends up to a quarter of it too late, never too early."""
 
-KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""Seconds of silence before the kernel asks whether the peer is there, seconds between questions, and how many."""
-_KEEPALIVE_OPTIONS: Final = [(getattr(socket, name), value) for name, value in KEEPALIVE if hasattr(socket, name)]
+_PROBES: Final = Probes(silent=60, interval=15, times=4)
 
 IDLE: Final = "tunnel_idle_timeout"
 LIFETIME: Final = "tunnel_max_lifetime"
@@ -180,7 +180,7 @@ class Tunnel:
         client.join(self, backend)
         backend.join(self, client)
         for end in (client, backend):
-            _keep_alive(end.side)
+            _PROBES.watch(end.side)
 
     # Deadlines --------------------------------------------------------------------------------------------------
 
@@ -247,12 +247,3 @@ class Tunnel:
         self.deadline = inf
         self._edge.forget_tunnel(self)
         self._owner.tunnel_over(self._client.received, self._backend.received, self._outcome)
-
-
-def _keep_alive(side: Side) -> None:
-    """Let the kernel find out when a peer has gone without a word: nobody may be writing to it."""
-    sock = side.get_extra_info("socket")
-    if sock is not None and sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE_OPTIONS:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
