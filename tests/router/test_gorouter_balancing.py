@@ -146,7 +146,7 @@ class TestRoundRobin:
         with backend(silent_end) as bad:
             pool(router, "moves.test", [apps[0], bad, apps[1]])
             assert Counter(router.instances(12, "moves.test")) == {"a": 6, "c": 6}
-            assert bad.connections == 6
+            assert bad.connections in (5, 6)  # 5 where the first turn was c's
 
 
 class TestLeastConnection:
