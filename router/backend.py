@@ -21,10 +21,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from router import client_cert, header_order
-from router.forwarding import ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
 from router.http1.response import check_partial_head
+from router.response_plan import ResponsePlan
 from router.tls import failures
 from router.tunnel import WRITE_AT_ONCE, TunnelEnd
 
@@ -123,9 +123,16 @@ class BackendConnection(asyncio.Protocol):
 
     def _unusual_head(self, exchange: Exchange) -> bytes:
         """The head of a request that says something itself about who forwarded it and when."""
+        plan = exchange.plan
+        added = added_lines(self.edge, exchange, self.endpoint)
+        if plan.odd:
+            return self._odd_head(exchange, plan.fields + added)
+        return b"".join((exchange.line.wire, plan.fields, added, self.edge.backend_head_end))
+
+    def _odd_head(self, exchange: Exchange, fields: bytes) -> bytes:
+        """The head of a request whose fields are to be in Go's order, or that decides about its connection itself."""
         edge = self.edge
         plan = exchange.plan
-        fields = plan.fields + added_lines(edge, exchange, self.endpoint)
         if edge.rules.sorts:
             fields = header_order.of_request(fields)
         if plan.last:

@@ -21,13 +21,14 @@ from router.access_log import AccessLog
 from router.client import ClientConnection, InnerClient
 from router.dialing import Dial
 from router.exchange import Exchange
-from router.forwarding import ForwardingRules, RequestPlan, ResponsePlan
+from router.forwarding import ForwardingRules, RequestPlan
 from router.http1.request import RequestLine, parse_line
 from router.http1.response import too_long
 from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
 from router.metrics import Metrics
 from router.request_log import RequestLog
+from router.response_plan import ResponsePlan
 from router.route_services.turns import RouteServices
 from router.settings import Settings
 from router.table import RouteTable

@@ -27,12 +27,13 @@ from router.answers import Answer
 from router.attempts import NOTHING_OPENED, Attempts, Opening
 from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
-from router.forwarding import RequestPlan, ResponsePlan, origin
+from router.forwarding import RequestPlan, origin
 from router.http1.request import RequestLine
 from router.http2_backend import Awaited, BackendStream
 from router.instances import Chosen
 from router.pool import Endpoint, Pool
 from router.request_log import SEMICOLONS
+from router.response_plan import ResponsePlan
 from router.route_services.service import ServiceEndpoint, ServicePool
 from router.route_services.turns import carries_both
 from router.sticky import Wish, route_start

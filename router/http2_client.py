@@ -23,7 +23,7 @@ from wsproto.utilities import generate_accept_token, generate_nonce
 
 from router import answers, client_cert
 from router.answers import Answer, malformed
-from router.forwarding import RequestPlan, ResponsePlan, forwarded_from, origin
+from router.forwarding import RequestPlan, forwarded_from, origin
 from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks
 from router.http1.request import ASTERISK, RequestLine
@@ -34,6 +34,7 @@ from router.http2.hpack import Pair, encoded
 from router.http2.translation import Malformed, RequestHead
 from router.http2_side import StreamSide
 from router.http2_wire import TICK, Http2Wire
+from router.response_plan import ResponsePlan
 from router.tunnel import Tunnel, TunnelEnd
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.forwarding import HOP_BY_HOP, ForwardingRules, RequestPlan, ResponsePlan, host_key
+from router.forwarding import ForwardingRules, RequestPlan, host_key
 from router.http1.grammar import BadMessage
 from router.http1.names import canonical
+from router.response_plan import HOP_BY_HOP, ResponsePlan
 from router.settings import HeaderToAdd, HeaderToRemove, HttpRewrite, Native, RewriteResponses, Settings
 
 RULES = ForwardingRules(Settings())
