@@ -129,3 +129,8 @@ def set_level(level: str) -> None:
     number = LEVELS[level.lower()]
     logging.getLogger(_OURS).setLevel(number)
     logging.getLogger().setLevel(max(number, logging.INFO))
+
+
+def dropped() -> int:
+    """Lines of this process that standard output did not take, so far."""
+    return sum(output.dropped for output in logging.getLogger().handlers if isinstance(output, StandardOutput))

@@ -33,6 +33,7 @@ class Metrics:
         "durations",
         "empty_content_length_header",
         "latency",
+        "log_lines_dropped",
         "lookup",
         "lookup_times",
         "meters",
@@ -134,6 +135,8 @@ class Metrics:
         self.tls_handshakes_failed = 0
         """With clients that sent something."""
         self.tls_handshakes_timed_out = 0
+        self.log_lines_dropped = 0
+        """Lines of the router's own log that standard output did not take."""
         self.retries = 0
         """Attempts beyond the first of an exchange."""
         self.backend_connections_opened = 0

@@ -36,6 +36,7 @@ COUNTERS: Final = {
     "tls_handshakes_resumed": "Of those, the ones that resumed an earlier session.",
     "tls_handshakes_failed": "TLS handshakes that failed, of clients that sent something.",
     "tls_handshakes_timed_out": "TLS handshakes that a client did not complete in time.",
+    "log_lines_dropped": "Lines of the router's own log given up because standard output took none.",
     "retries": "Attempts after the first one of an exchange.",
     "backend_connections_opened": "Connections opened to endpoints.",
     "client_connections_accepted": "Client connections accepted.",

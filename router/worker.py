@@ -219,6 +219,7 @@ class Worker:
 
     def _report(self) -> Message:
         follower = self._follower
+        self._metrics.log_lines_dropped = logs.dropped()
         return {
             "counted": counted(self._metrics, self._access_log.dropped if self._access_log else 0),
             **cost(),

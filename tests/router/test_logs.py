@@ -98,7 +98,8 @@ def test_a_standard_output_that_takes_nothing_costs_lines_and_never_time() -> No
         "import logging, sys; from router import line_queue, logs; line_queue.MAX_PENDING_BYTES = 100_000\n"
         "logs.to_stdout('info'); log = logging.getLogger('router.x')\n"
         "for n in range(5000): log.info('said', extra={'data': {'n': n}})\n"
-        "print('went on', file=sys.stderr, flush=True); sys.stdin.readline(); log.info('again'); sys.stdin.readline()"
+        "print('went on', file=sys.stderr, flush=True); sys.stdin.readline(); log.info('again')\n"
+        "sys.stdin.readline(); print(logs.dropped(), file=sys.stderr, flush=True)"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -119,7 +120,8 @@ def test_a_standard_output_that_takes_nothing_costs_lines_and_never_time() -> No
         while b'"again"' not in said or not said.endswith(b"\n") or dropped(said) + numbers(said) < 5000:
             said += child.stdout.read(1 << 16)
         child.stdin.write(b"\n")
+        counted = int(child.stderr.readline())
     written = [line["data"]["n"] for line in map(json.loads, said.splitlines()) if line["message"] == "said"]
     assert 500 < len(written) < 4000
     assert written == sorted(set(written)), "whole lines, in their order"
-    assert dropped(said) == 5000 - len(written)
+    assert dropped(said) == counted == 5000 - len(written)
