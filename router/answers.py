@@ -35,20 +35,40 @@ class Answer(NamedTuple):
     """Whether the payload is the status alone, with its text."""
     closes: bool = False
     """Whether the connection can carry no further request, because the framing of this one is in doubt."""
+    page: bytes | None = None
+    """HTML that stands for the text (`router.error_pages`)."""
 
     @property
     def fields(self) -> bytes:
         """Field lines, each with its CRLF; Date, request id and connection fields are the wire's to add."""
-        return (
-            self.cache
-            + b"Content-Type: text/plain; charset=utf-8\r\n"
-            + (b"X-Cf-Routererror: " + _field_text(self.error) + b"\r\n" if self.error else b"")
-            + b"X-Content-Type-Options: nosniff\r\n"
-            + b"Content-Length: %d\r\n" % len(self.payload)
+        return b"".join(
+            (
+                self.cache,
+                b"Content-Type: text/%b; charset=utf-8\r\n" % (b"plain" if self.page is None else b"html"),
+                self._error_fields,
+                b"Content-Length: %d\r\n" % len(self.payload),
+            )
         )
 
     @property
+    def named_fields(self) -> bytes:
+        """Those of ``fields`` that say nothing about the payload."""
+        return self.cache + self._error_fields
+
+    @property
+    def _error_fields(self) -> bytes:
+        error = b"X-Cf-Routererror: " + _field_text(self.error) + b"\r\n" if self.error else b""
+        return error + b"X-Content-Type-Options: nosniff\r\n"
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it says something of the router's own, not only that an endpoint failed."""
+        return bool(self.body) and not self.bare and not self.error.startswith(ENDPOINT_FAILURE)
+
+    @property
     def payload(self) -> bytes:
+        if self.page is not None:
+            return self.page
         if self.bare:
             return f"{self.status} {reason(self.status)}\n".encode()
         return f"{self.status} {reason(self.status)}: {self.body}\n".encode() if self.body else b""
@@ -63,6 +83,10 @@ class _Health(Answer):
         return (
             b"Cache-Control: private, max-age=0\r\nContent-Type: text/plain; charset=utf-8\r\nExpires: 0\r\n" + length
         )
+
+    @property
+    def has_words(self) -> bool:
+        return False
 
     @property
     def payload(self) -> bytes:
@@ -133,6 +157,11 @@ def connection_limit(host: bytes) -> Answer:
     return Answer(
         503, "Connection Limit Reached", f"Requested route ('{_shown(host)}') has reached the connection limit."
     )
+
+
+def unknown_failure() -> Answer:
+    """Something went wrong in the router itself."""
+    return Answer(502, "unknown_failure", "", closes=True)
 
 
 def too_many_clients() -> Answer:

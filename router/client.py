@@ -146,7 +146,10 @@ class ClientConnection(asyncio.Protocol):
                     self._minor = 1
                     self._state = BUSY
                     exchange = self._exchange = edge.exchange(edge, self, line, plan)
-                    exchange.begin(b"", True)
+                    try:
+                        exchange.begin(b"", True)
+                    except Exception:
+                        exchange.panicked()
                     return
             self._requests(data)
         elif state in (BUSY, READY):
@@ -239,7 +242,10 @@ class ClientConnection(asyncio.Protocol):
                 elif line.method == b"CONNECT" and not edge.connect_allowed:
                     exchange.refuse(answers.tunnels_disabled(), complete)
                 else:
-                    exchange.begin(body, complete)
+                    try:
+                        exchange.begin(body, complete)
+                    except Exception:
+                        exchange.panicked()
                 if self._state != READY or self._write_paused:
                     return
                 data = self._tail

@@ -37,6 +37,7 @@ from router.traced import TracedExchange
 from router.tunnel import STOPPED, Tunnel
 
 if TYPE_CHECKING:
+    from router.error_pages import ErrorPages
     from router.pool import Endpoint, Pool
 
 SHARDS: Final = 8
@@ -112,6 +113,7 @@ class Edge:
         """Whether health checks on the traffic ports are answered 200."""
         self.rules = ForwardingRules(settings)
         self.tracing = self.rules.tracing
+        self.error_pages = _error_pages(settings)
         self.exchange = Exchange if self.tracing is None else TracedExchange
         self.request_log = RequestLog(native.request_log_limit)
         self.request_limits = self.rules.request_limits
@@ -424,6 +426,15 @@ class Edge:
             self._date_second = second
             self._date_field = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._date_field
+
+
+def _error_pages(settings: Settings) -> ErrorPages | None:
+    """What the router's own answers wear; None where they are plain text. Raises ConfigError."""
+    if not settings.html_error_template_file and not settings.millrace.html_error_template:
+        return None
+    from router.error_pages import ErrorPages  # noqa: PLC0415 - costs 1 MiB, so not without need
+
+    return ErrorPages.from_settings(settings)
 
 
 def _id_prefix() -> bytes:

@@ -361,6 +361,15 @@ class Exchange:
         self.request_complete = complete
         self._answer(answer)
 
+    def panicked(self) -> None:
+        """``begin`` raised what nobody expected; called while that is being handled. The fault is the router's own."""
+        self.edge.request_log.panicked(self)
+        self.request_complete = False
+        if self.status:
+            self._cut(self.status)
+        else:
+            self._answer(answers.unknown_failure())
+
     def reject_rest(self, answer: Answer) -> None:
         """The rest of the request body turned out malformed or too long, or did not come."""
         if self.status:
@@ -648,6 +657,8 @@ class Exchange:
     def _answer(self, answer: Answer) -> None:
         if self.backend is not None:
             self.backend.abort()
+        if self.edge.error_pages is not None:
+            answer = self.edge.error_pages.dressed(self, answer)
         self.status = answer.status
         self.error = answer.error
         self.response_bytes = 0 if self.line.is_head else len(answer.payload)

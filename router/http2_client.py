@@ -369,7 +369,10 @@ class ClientStream(Stream):
         elif edge.max_body and plan.content_length > edge.max_body:
             exchange.refuse(malformed(413, f"request body longer than {edge.max_body} bytes"), ended)
         else:
-            exchange.begin(b"", ended)
+            try:
+                exchange.begin(b"", ended)
+            except Exception:
+                exchange.panicked()
             if connection.crowded:
                 self.pause_response()
 

@@ -8,9 +8,10 @@ a bad hour, so it is bounded: at most so many lines a second, the rest is counte
 from __future__ import annotations
 
 import logging
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any, Final
 
-from router.answers import ENDPOINT_FAILURE, Answer, reason
+from router.answers import Answer, reason
 from router.attempts import NOTHING_OPENED, Opening
 from router.route_services.service import ServiceEndpoint, shown
 
@@ -98,11 +99,16 @@ class RequestLog:
 
     def answered(self, exchange: Exchange, answer: Answer) -> None:
         """The router answers itself. Failures of endpoints have lines of their own; 404 would be said for each scan."""
-        if answer.status == 404 or not answer.body or answer.error.startswith(ENDPOINT_FAILURE):
+        if answer.status == 404 or not answer.has_words:
             return
         if self._may(logging.INFO, exchange.started):
             body = f"{answer.status} {reason(answer.status)}: {answer.body}"
             self._say(logging.INFO, "status", {"body": body, **_request(exchange)})
+
+    def panicked(self, exchange: Exchange) -> None:
+        """The router itself has failed; the exception is the one being handled."""
+        if self._may(logging.ERROR, exchange.started):
+            self._say(logging.ERROR, "panic-check", {"error": format_exc(limit=-8), **_request(exchange)})
 
     def semicolons(self, exchange: Exchange) -> None:
         """A target with a semicolon, which many programs once took for an ampersand."""

@@ -101,6 +101,8 @@ class Native:
     """How long an endpoint that failed is passed over; 0s means a quarter of droplet_stale_threshold."""
     forwarded_host: Annotated[str, OneOf(("pass", "set", "remove"))] = "pass"
     """X-Forwarded-Host: ``pass`` as it came (as Gorouter does), ``set`` to the request's host, ``remove``."""
+    html_error_template: str = ""
+    """The text of a Go template for the router's own error answers, instead of html_error_template_file."""
     connect: bool = True
     """Whether CONNECT may open tunnels to registered routes."""
     tunnel_idle_timeout: Seconds = 3600.0

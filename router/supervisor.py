@@ -31,6 +31,7 @@ from router import log_file, logs, metrics_page, stacks
 from router.config import ConfigError, IgnoredKey, load_noting
 from router.control import Message
 from router.descriptors import open_descriptors
+from router.error_pages import with_template_read
 from router.gorouter_page import Outside
 from router.listening import open_all, raise_file_limit
 from router.settings import Settings
@@ -77,7 +78,7 @@ class Supervisor:
     """``run`` is its whole life. Everything else is what the status port asks (`router.status.Overview`)."""
 
     def __init__(self, settings: Settings, config: Path | None) -> None:
-        self._settings = with_files_read(settings)
+        self._settings = with_files_read(with_template_read(settings))
         self._config = config
         self._slots: list[Slot] = []
         self._ended = metrics_page.Totals.from_settings(self._settings)
@@ -271,7 +272,7 @@ class Supervisor:
             return self._settings
         try:
             given, ignored = load_noting(self._config)
-            settings = completed(given)
+            settings = with_template_read(completed(given))
             check(settings)
             _check_folder_and_log(settings)
             fixed = _with_what_a_roll_cannot_change(settings, self._settings)
