@@ -340,7 +340,10 @@ class Supervisor:
     async def stacks(self) -> str:
         """Of this process and of every worker that answers."""
         workers = await self._ask_all("stacks")
-        return "\n".join([stacks.page(f"supervisor, process {os.getpid()}"), *(answer["text"] for answer in workers)])
+        pages = [stacks.page(f"supervisor, process {os.getpid()}"), *(answer["text"] for answer in workers)]
+        if self._sources is not None:
+            pages.append(await self._sources.stacks(REPORT_PATIENCE))
+        return "\n".join(filter(None, pages))
 
     @property
     def log_level(self) -> str:
@@ -352,6 +355,8 @@ class Supervisor:
         logs.set_level(level)
         for slot in self._slots:
             slot.set_log_level(level)
+        if self._sources is not None:
+            self._sources.set_log_level(level)
 
     async def routes(self) -> AsyncGenerator[bytes, None]:
         """The page of /routes, from the first worker that is ready. Raises NoWorker, and WorkerGone midway."""

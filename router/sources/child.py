@@ -58,6 +58,9 @@ class SourcesProcess:
         self._latest: Message = {}
         self.path = ""
         """Of the socket; empty before ``open``."""
+        self._log_level = settings.logging.level
+        self._asking: list[asyncio.Future[str]] = []
+        """For its stacks."""
         self.restarts = 0
         """Processes started because one died."""
 
@@ -107,6 +110,7 @@ class SourcesProcess:
 
     def change(self, settings: Settings) -> None:
         """Replace the process by one with these settings, if they are others."""
+        self.set_log_level(settings.logging.level)
         if settings != self._settings:
             self._settings = settings
             self._replacing = True
@@ -124,6 +128,25 @@ class SourcesProcess:
                 _log.error("sources-stuck")
                 self._kill()
         return self.figures
+
+    async def stacks(self, patience: float) -> str:
+        """Where it is at work; empty if it does not say within ``patience`` seconds."""
+        if self._channel is None:
+            return ""
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asking.append(answer)
+        self._channel.send({"do": "stacks"})
+        try:
+            async with asyncio.timeout(patience):
+                return await answer
+        except TimeoutError:
+            return ""
+
+    def set_log_level(self, level: str) -> None:
+        """Of the process, and of those to come, until ``change``."""
+        self._log_level = level
+        if self._channel is not None:
+            self._channel.send({"do": "log-level", "level": level})
 
     async def stop(self) -> None:
         """End it, and give the socket up; returns when it is gone."""
@@ -165,6 +188,7 @@ class SourcesProcess:
             {
                 "do": "start",
                 "settings": dataclasses.asdict(self._settings),
+                "log_level": self._log_level,
                 "first": self._first,
                 "router_id": self._router_id,
             }
@@ -185,6 +209,10 @@ class SourcesProcess:
             case "report" | "last":
                 self._latest = {key: value for key, value in message.items() if key not in ("say", "id")}
                 self._answered.set()
+            case "stacks":
+                for asking in filter(lambda asking: not asking.done(), self._asking):
+                    asking.set_result(message["text"])
+                self._asking.clear()
             case "ready":
                 self._first = False
             case "fatal":

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Final
 
 import uvloop
 
-from router import logs
+from router import logs, stacks
 from router.control import Channel, Message
 from router.own_process import cost, leave_signals_to
 from router.settings import Settings, from_plain
@@ -122,6 +123,11 @@ class Sources:
             match order["do"]:
                 case "report":
                     self._channel.send({"say": "report", "id": order["id"], **self._report()})
+                case "stacks":
+                    text = stacks.page(f"sources, process {os.getpid()}")
+                    self._channel.send({"say": "stacks", "text": text})
+                case "log-level":
+                    logs.set_level(order["level"])
                 case "stop":
                     return
 
@@ -213,7 +219,7 @@ async def _live(control: int, listening: int) -> int:
     if start is None:
         return 0
     settings: Settings = from_plain(Settings, start["settings"])
-    logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging))
+    logs.to_stdout(start["log_level"], logs.Form.of(settings.logging))
     try:
         await Sources(channel, socket.socket(fileno=listening), start, settings).run()
     except Exception:

@@ -24,9 +24,11 @@ from router.settings import (
 )
 from router.settings_rules import ATTEMPTS_DETAILS, check, completed
 from router.sources.wanted import wanted
-from tests.router.tls.authority import CA_PEM, OWN
+from tests.router.tls.authority import CA_PEM, HOST, entry, issue
 
 FIXTURE: Final = Path(__file__).with_name("gorouter.yml")
+OWN: Final = entry(issue(HOST, ecdsa=False))
+"""The cipher suites in the file are those of RSA."""
 COMPATIBILITY: Final = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 PORT: Final = {"9000": 9000, "0": 0, "65535": 65535}
