@@ -252,3 +252,26 @@ def test_a_route_balances_as_the_last_registration_that_said_how() -> None:
     assert pool.algorithm == "least-connection"
     table.upsert("a.test", EndpointRecord(host="10.0.0.1", port=83, options={"loadbalancing": "round-robin"}))
     assert pool.algorithm == "round-robin"
+
+
+@pytest.mark.parametrize(
+    ("filled", "asked", "met"),
+    [
+        ("", "x.a.test", "x.a.test"),
+        ("*.a.test", "x.a.test", "*.a.test"),
+        ("*.test", "x.a.test", "*.test"),
+        ("x.a.test", "x.a.test", "x.a.test"),
+        ("", "y.a.test", "*.a.test"),
+        ("*.test", "y.a.test", "*.test"),
+    ],
+)
+def test_of_pools_without_endpoints_the_nearest_is_met_unless_one_has_some(filled: str, asked: str, met: str) -> None:
+    table = RouteTable(60)
+    for route in ("*.test", "*.a.test", "x.a.test"):
+        table.upsert(route, record(1))
+        if route != filled:
+            table.remove(route, record(1).address)
+    pool = table.lookup(asked, "/path")
+    assert pool is not None
+    assert pool.route == met
+    assert bool(pool.endpoints) == bool(filled)
