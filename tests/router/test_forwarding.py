@@ -224,10 +224,27 @@ class TestRequests:
             (b"a.test:", "a.test"),
             (b"a.test.", "a.test."),
             (b"", ""),
+            (b"[::1]", "[::1]"),
+            (b"[2001:DB8::1]:8080", "[2001:db8::1]"),
         ],
     )
     def test_routes_are_matched_without_port_and_case(self, host: bytes, key: str) -> None:
         assert host_key(host) == key
+
+    @pytest.mark.parametrize(
+        ("host", "address"),
+        [
+            (b"127.0.0.1", b"127.0.0.1"),
+            (b"127.0.0.1:80", b"127.0.0.1"),
+            (b"[::1]", b"::1"),
+            (b"[::1]:80", b"::1"),
+            (b"app.test", b""),
+            (b"127.0.0.256", b""),
+            (b"1", b""),
+        ],
+    )
+    def test_an_address_in_host_is_told_without_its_port(self, host: bytes, address: bytes) -> None:
+        assert plan(b"Host: " + host).host_address == address
 
 
 class TestResponses:
