@@ -277,7 +277,9 @@ class Exchange:
             if endpoint is not None or wish.must:
                 return endpoint
         if pool.hashing is not None:
-            return self._hashed(pool, None)
+            key = self._hash_key(pool.hashing.header)
+            if key is not None:
+                return pool.pick_hashed(key, self.started, edge.max_in_flight, None)
         if edge.near is not None:
             return pool.pick_near(self.started, edge.algorithm, edge.max_in_flight, edge.near)
         return pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
@@ -288,12 +290,11 @@ class Exchange:
         most = self.edge.max_in_flight
         return endpoint if endpoint is not None and (not most or endpoint.in_flight < most) else None
 
-    def _hashed(self, pool: Pool, tried: list[Endpoint] | None) -> Endpoint | None:
-        edge = self.edge
-        key = self.plan.value(pool.hashing.header) if pool.hashing is not None else None
-        if key is None:
-            return pool.pick(monotonic(), edge.algorithm, edge.max_in_flight, tried)
-        return pool.pick_hashed(key, monotonic(), edge.max_in_flight, tried)
+    def _hash_key(self, header: bytes) -> bytes | None:
+        """What a request gives to hash: the field's value as a backend gets it; None if it gets none."""
+        if header == b"x-forwarded-for":
+            return b", ".join(filter(None, (self.plan.forwarded_for, self.client.ip)))
+        return self.plan.value(header)
 
     def _next(self, tried: list[Endpoint] | None) -> Endpoint | None:
         """Who is to be asked after an attempt that failed: for a session that must not move, the same one."""
@@ -301,9 +302,11 @@ class Exchange:
         wish = self.plan.wish
         if wish is not None and wish.must:
             return self._wanted(pool, wish)
-        if pool.hashing is not None:
-            return self._hashed(pool, tried)
-        return pool.pick(monotonic(), self.edge.algorithm, self.edge.max_in_flight, tried)
+        edge = self.edge
+        key = self._hash_key(pool.hashing.header) if pool.hashing is not None else None
+        if key is not None:
+            return pool.pick_hashed(key, monotonic(), edge.max_in_flight, tried)
+        return pool.pick(monotonic(), edge.algorithm, edge.max_in_flight, tried)
 
     def _nobody_free(self, pool: Pool) -> Answer:
         most = self.edge.max_in_flight

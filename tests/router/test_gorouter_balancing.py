@@ -366,9 +366,32 @@ class TestHash:
         pool(router, "missing.test", apps[:3], options=HASH)
         assert "".join(router.instances(9, "missing.test")) in "abc" * 4
         pool(zoned, "missing.test", apps[:3], options=HASH, availability_zone="z1")
+        zoned.register(("missing.test", at(apps[3], "far", app="missing.test", availability_zone="z2")))
         seen = zoned.instances(60, "missing.test")
         assert any(one == other for one, other in pairwise(seen))
         assert set(seen) == set("abc")
+
+    @pytest.mark.parametrize("name", ["X-Forwarded-For", "Cookie", "Host", "User-Agent"])
+    def test_headers_that_the_router_knows_are_as_good_as_any(
+        self, router: Registered, apps: list[Backend], name: str
+    ) -> None:
+        host = f"{name.lower()}.test"
+        pool(router, host, apps[:4], options={"loadbalancing": "hash", "hash_header": name})
+        if name == "Host":
+            hosts = [f"{host}:{port}" for port in range(1, 41)]
+            seen = [router.see(one).instance for one in hosts]
+            assert [router.see(one).instance for one in hosts] == seen
+        else:
+            lines = [f"{name}: 10.0.0.{number}" for number in range(40)]
+            seen = router.series(host, lines)
+            assert router.series(host, lines) == seen
+        assert set(seen) == set("abcd")
+
+    def test_a_client_without_x_forwarded_for_is_hashed_by_its_address(
+        self, router: Registered, apps: list[Backend]
+    ) -> None:
+        pool(router, "address.test", apps[:4], options={"loadbalancing": "hash", "hash_header": "X-Forwarded-For"})
+        assert len(set(router.instances(8, "address.test"))) == 1
 
     def test_overloaded_ones_are_passed_over(self, zoned: Registered, apps: list[Backend]) -> None:
         pool(zoned, "hash-over.test", apps[:3], options=HASH)
