@@ -39,10 +39,15 @@ class Probes:
     def watch(self, transport: HasSocket) -> None:
         """Ask the peer of this connection; nothing is done where there is no network in between."""
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sock is None or sock.family == socket.AF_UNIX:
+            return
+        real = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())  # uvloop's own makes one for each call
+        try:
+            real.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in self._options:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+                real.setsockopt(socket.IPPROTO_TCP, option, value)
+        finally:
+            real.detach()
 
 
 def every(interval: float) -> Probes:

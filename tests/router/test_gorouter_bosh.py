@@ -144,6 +144,11 @@ def test_metrics_for_who_shows_a_certificate(deployed: Deployment) -> None:
         deployed.ask("prometheus_port", ask, client(), LOOPBACK)
 
 
+def test_errors_are_shown_by_the_deployments_own_page(deployed: Deployment) -> None:
+    answer = deployed.ask("port", b"GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n")
+    assert (answer.status, answer.body) == (404, b"<p>404</p>")
+
+
 def test_stacks_of_the_process_that_listens_to_nats_as_well(deployed: Deployment) -> None:
     body = deployed.ask("debug_port", b"GET /debug/pprof/goroutine HTTP/1.1\r\n\r\n").body
     assert b"==== sources, process " in body
