@@ -124,7 +124,7 @@ class BackendConnection(asyncio.Protocol):
     def _unusual_head(self, exchange: Exchange) -> bytes:
         """The head of a request that says something itself about who forwarded it and when."""
         plan = exchange.plan
-        added = added_lines(self.edge, exchange, self.endpoint)
+        added = added_lines(self.edge, exchange, self.endpoint, exchange.own_lines)
         if plan.odd:
             return self._odd_head(exchange, plan.fields + added)
         return b"".join((exchange.line.wire, plan.fields, added, self.edge.backend_head_end))
@@ -453,8 +453,11 @@ class BackendConnection(asyncio.Protocol):
                 exchange.attempt_timed_out(text, reused=self._reused)
 
 
-def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
-    """What the router says itself about who forwarded a request, when, and for whom (gorouter reference 4.1)."""
+def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint, own: bytes) -> bytes:
+    """What the router says itself about who forwarded a request, when, and for whom (gorouter reference 4.1).
+
+    ``own``: the request's own lines, if they are not said apart.
+    """
     plan = exchange.plan
     client = exchange.client
     before = plan.forwarded_for + b", " if plan.forwarded_for else b""
@@ -468,7 +471,7 @@ def added_lines(edge: Edge, exchange: Exchange, endpoint: Endpoint) -> bytes:
         parts.append(b"X-Forwarded-Proto: %b\r\n" % client.scheme)
     if plan.needs_start:
         parts.append(edge.renew_start_field(exchange.started))
-    parts += (exchange.own_lines, endpoint.fields or endpoint.identity())
+    parts += (own, endpoint.fields or endpoint.identity())
     return b"".join(parts)
 
 

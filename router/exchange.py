@@ -29,6 +29,7 @@ from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
 from router.forwarding import RequestPlan, origin
 from router.http1.request import RequestLine
+from router.http2.translation import Shape
 from router.http2_backend import Awaited, BackendStream
 from router.instances import Chosen
 from router.pool import Endpoint, Pool
@@ -41,6 +42,8 @@ from router.tracing import Ids, sent_ids
 
 if TYPE_CHECKING:
     from router.edge import Edge
+
+_REQUEST_ID: Final = Shape(b"X-Vcap-Request-Id: %b\r\n" % bytes(36))
 
 CLIENT_GONE: Final = 499
 """Logged, never sent: the client went away before its response was complete."""
@@ -158,6 +161,11 @@ class Exchange:
     @property
     def request_id(self) -> bytes:
         return self.id_field[19:-2]
+
+    @property
+    def own_block(self) -> bytes:
+        """``own_lines`` as an HTTP/2 header block."""
+        return _REQUEST_ID.block(self.id_field)
 
     @property
     def trace_ids(self) -> Ids:

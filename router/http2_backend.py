@@ -274,7 +274,8 @@ class BackendStream(Stream):
             (
                 translation.request_block(line.method, _path(line), plan.host_field or b"", scheme),
                 fields,
-                translation.fields_block(added_lines(edge, exchange, connection.endpoint)),
+                translation.fields_block(added_lines(edge, exchange, connection.endpoint, b"")),
+                exchange.own_block,
             )
         )
         complete = exchange.request_complete

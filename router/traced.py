@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from router.exchange import ClientSide, Exchange
 from router.forwarding import RequestPlan
 from router.http1.request import RequestLine
+from router.http2.translation import fields_block
 from router.tracing import ID_LINE
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ class TracedExchange(Exchange):
             self.id_field = block[:ID_LINE]
         else:
             self.id_field, self.own_lines = plan.trace.lines(block)
+
+    @property
+    def own_block(self) -> bytes:
+        tracing = self.edge.tracing
+        assert tracing is not None
+        return tracing.shape.block(self.own_lines) if self.plan.trace is None else fields_block(self.own_lines)
 
     @property
     def trace_values(self) -> tuple[bytes, ...]:

@@ -19,6 +19,7 @@ from os import urandom
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.http1.fields import Line, our_line
+from router.http2.translation import Shape
 
 if TYPE_CHECKING:
     from router.settings import Settings
@@ -94,7 +95,7 @@ class Continued:
 class Tracing:
     """What the settings ask for. One per worker."""
 
-    __slots__ = ("_b3_end", "_key", "_names", "names", "w3c", "zipkin")
+    __slots__ = ("_b3_end", "_key", "_names", "names", "shape", "w3c", "zipkin")
 
     def __init__(self, settings: Settings) -> None:
         tracing = settings.tracing
@@ -108,6 +109,8 @@ class Tracing:
         self._names = frozenset(names) | {b"x-b3-sampled", b"x-b3-flags"} if self.zipkin else frozenset(names)
         b3 = sum(map(len, _B3_MADE)) + 2 * (32 + 16)
         self._b3_end = ID_LINE + b3 if self.zipkin else ID_LINE
+        self.shape = Shape(self.more()[0])
+        """Of every block."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Tracing | None:

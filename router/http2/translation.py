@@ -207,6 +207,31 @@ def fields_block(lines: bytes) -> bytes:
     )
 
 
+class Shape:
+    """Field lines that differ from others of their kind only in characters of their values, never in a length.
+
+    They are encoded by where their values stand. What is new in every message would only push other lines out of the
+    memory that ``fields_block`` has.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, example: bytes) -> None:
+        """``example``: such lines, each with its CRLF."""
+        self._values: list[tuple[bytes, int, int]] = []
+        """What precedes each value in a header block, and where the value stands among the lines."""
+        at = 0
+        for line in example.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            end = at + len(line)
+            self._values.append((encoded(name.lower(), value)[: -len(value)], end - len(value), end))
+            at = end + 2
+
+    def block(self, lines: bytes) -> bytes:
+        """Such lines as a header block."""
+        return b"".join([before + lines[start:end] for before, start, end in self._values])
+
+
 def response_block(head: bytes) -> bytes:
     """A response head without its empty line, or with it, as a header block."""
     status_line, _, lines = head.partition(b"\r\n")

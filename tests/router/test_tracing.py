@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.http1.fields import Line, field_lines
+from router.http2.translation import fields_block
 from router.settings import Settings, TracingSettings
 from router.tracing import BATCH, ID_LINE, Continued, Ids, Tracing, made_ids, sent_ids
-from tests.router.wire import OK, Message, answering, backend, running_edge
+from tests.router.http2.peer import Peer, connect
+from tests.router.wire import OK, Message, Wire, answering, backend, running_edge
 
 HEX = "[0-9a-f]"
 UUID = re.compile(f"{HEX}{{8}}-{HEX}{{4}}-4{HEX}{{3}}-[89ab]{HEX}{{3}}-{HEX}{{12}}".encode())
@@ -359,6 +361,71 @@ class TestManyRequests:
         assert {request_id(request) for request in seen} == {W3C_UUID}
 
 
+SENT = [(b"", b""), (b"b3", B3_SINGLE[4:]), (b"traceparent", W3C_PARENT[13:])]
+
+
+class TestHttp2:
+    """The same by HTTP/2, from clients and to endpoints."""
+
+    @pytest.mark.parametrize(("name", "value"), SENT)
+    def test_from_clients(self, name: bytes, value: bytes) -> None:
+        seen: list[Message] = []
+        with running_edge(settings(b3=True, w3c=True)) as edge, backend(answering(OK, seen)) as app:
+            edge.register("app.test", app.port)
+            peer = connect(edge.port)
+            fields = [(name.decode(), value.decode())] if name else []
+            response = peer.exchange("/", *fields)
+            peer.close()
+        (request,) = seen
+        assert response.get("x-vcap-request-id") == request_id(request)
+        check_continued(request.get("b3"), request.get("traceparent"), request.get("tracestate"), name)
+
+    @pytest.mark.parametrize(("name", "value"), SENT)
+    def test_to_endpoints(self, name: bytes, value: bytes) -> None:
+        heads: list[list[tuple[bytes, bytes]]] = []
+
+        def serve(wire: Wire) -> None:
+            peer = Peer(wire.socket, client=False)
+            for _ in range(2):
+                number = peer.next_request()
+                heads.append(peer.streams[number].heads[0])
+                peer.respond(number)
+            wire.read_to_end()
+
+        with running_edge(settings(b3=True, w3c=True, tenant="t")) as edge, backend(serve) as app:
+            edge.register("app.test", app.port, protocol="http2")
+            client = edge.connect()
+            line = b"%b: %b\r\n" % (name, value) if name else b""
+            answers = []
+            for _ in range(2):
+                client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n%b\r\n" % line)
+                answers.append(client.message())
+        for head, answer in zip(heads, answers, strict=True):
+            fields = dict(head)
+            assert len(fields) == len(head)
+            assert fields[b"x-vcap-request-id"] == answer.get("X-Vcap-Request-Id")
+            if not name:
+                assert fields[b"x-vcap-request-id"].replace(b"-", b"") == fields[b"x-b3-traceid"]
+                assert fields[b"b3"] == fields[b"x-b3-traceid"] + b"-" + fields[b"x-b3-spanid"]
+            check_continued(fields[b"b3"], fields[b"traceparent"], fields[b"tracestate"], name)
+        assert dict(heads[0])[b"traceparent"] != dict(heads[1])[b"traceparent"] or name == b"b3"
+
+
+def check_continued(b3: bytes | None, traceparent: bytes | None, tracestate: bytes | None, sent: bytes) -> None:
+    """What a backend sees of a trace, begun here unless the client ``sent`` one of these headers."""
+    assert B3.fullmatch(b3 or b"")
+    assert TRACEPARENT.fullmatch(traceparent or b"")
+    assert MEMBER.fullmatch(tracestate or b"")
+    _, trace, parent, _ = (traceparent or b"").split(b"-")
+    assert (tracestate or b"").endswith(b"gorouter=" + parent)
+    if sent == b"traceparent":
+        assert trace == W3C_TRACE
+    else:
+        assert (b3 or b"").startswith(trace)
+    if sent == b"b3":
+        assert (b3, trace) == (B3_SINGLE[4:], TRACE)
+
+
 B3_AND_W3C = Tracing(settings(b3=True, w3c=True))
 TRACINGS = {
     "b3": Tracing(settings(b3=True)),
@@ -462,6 +529,11 @@ class TestBlocks:
         block = B3_AND_W3C.more()[0]
         assert made_ids(block[:ID_LINE]) == made_ids(block)
         assert b"\r\nX-B3-Spanid: %b\r\n" % made_ids(block).span in block
+
+    @pytest.mark.parametrize("tracing", TRACINGS.values(), ids=list(TRACINGS))
+    def test_the_quick_way_to_an_http2_block_says_the_same(self, tracing: Tracing) -> None:
+        for block in tracing.more():
+            assert tracing.shape.block(block) == fields_block(block)
 
     def test_without_tracing_too(self) -> None:
         assert sent_ids(None, b"X-Vcap-Request-Id: 463ac35c-9f64-43ad-8848-5a3953bb6124\r\n") == Ids(
