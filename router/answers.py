@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 ENDPOINT_FAILURE: Final = "endpoint_failure"
 """How the error begins when an attempt at an endpoint failed."""
+SEMICOLONS: Final = "deprecated-semicolon-params"
+"""What logs alone call an error: a target with a semicolon, whoever answered it."""
 _SHORT_CACHE: Final = b"Cache-Control: public,max-age=2\r\n"
 _NO_CACHE: Final = b"Cache-Control: no-cache, no-store\r\n"
 TOO_LARGE: Final = "max-request-size-exceeded"

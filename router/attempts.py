@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.access_line import dash_or_quoted, dash_or_seconds
-from router.answers import ENDPOINT_FAILURE
+from router.answers import SEMICOLONS
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
@@ -72,8 +72,9 @@ class _View(NamedTuple):
 
 
 def _answered(exchange: Exchange) -> bool:
-    """Whether a response's head came from an endpoint."""
-    return exchange.sent_at > 0 and not exchange.error.startswith(ENDPOINT_FAILURE)
+    """Whether a response's head came from an endpoint. A tunnel has an error as well, where it did not simply end."""
+    error = exchange.error
+    return exchange.sent_at > 0 and (not error or error == SEMICOLONS or exchange.status < 400)
 
 
 def _phase(view: _View, seconds: float) -> str:

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from router import answers, vcap_trace
-from router.answers import Answer
+from router.answers import SEMICOLONS, Answer
 from router.attempts import NOTHING_OPENED, Attempts, Opening
 from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
@@ -33,7 +33,6 @@ from router.http2.translation import Shape
 from router.http2_backend import Awaited, BackendStream
 from router.instances import Chosen
 from router.pool import Endpoint, Pool
-from router.request_log import SEMICOLONS
 from router.response_plan import ResponsePlan
 from router.route_services.service import ServiceEndpoint, ServicePool
 from router.route_services.turns import carries_both

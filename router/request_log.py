@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import logging
 from traceback import format_exc
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from router.answers import Answer, reason
+from router.answers import SEMICOLONS, Answer, reason
 from router.attempts import NOTHING_OPENED, Opening
 from router.route_services.service import ServiceEndpoint, shown
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
     from router.pool import Endpoint
-
-SEMICOLONS: Final = "deprecated-semicolon-params"
-"""Also what the access log shows as the router's error."""
 
 
 _log = logging.getLogger("router.proxy")

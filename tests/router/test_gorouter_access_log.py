@@ -404,6 +404,21 @@ class TestExtraFields:
         for name in ("backend_time", "dns_time", "dial_time", "tls_time"):
             assert fields[name] == b"-"
 
+    def test_of_a_request_that_turned_out_malformed(self, full: Logged) -> None:
+        def listening(wire: Wire) -> None:
+            wire.head()
+            wire.send(head("103 Early Hints"))
+            wire.read_to_end()
+
+        with backend(listening) as app:
+            host = routed(full, app)
+            with full.registered.waiting(host, "/", "Transfer-Encoding: chunked") as wire:
+                assert wire.head().status == 103
+                wire.send(b"what is no chunk")
+                assert wire.message().status == 400
+        fields = extra(full.line(host))
+        assert (fields["backend_time"], fields["dial_time"]) == (b"-", b"-")
+
     def test_of_a_request_that_was_sent_nowhere(self, full: Logged) -> None:
         host = fresh_host()
         full.registered.ask(host)
