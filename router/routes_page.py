@@ -18,8 +18,10 @@ NO_TTL: Final = -1
 """An endpoint has no time to live of its own: its registrar's lease has."""
 
 
-def fragments(table: RouteTable) -> Iterator[bytes]:
+def fragments(table: RouteTable, ttl: int = NO_TTL) -> Iterator[bytes]:
     """Pieces of UTF-8 JSON; joined they are one object, route key to list of endpoints.
+
+    ``ttl``: how many seconds an endpoint may stay that is announced no more; it may have asked for less.
 
     The table may change between two pieces: every route that was there all the time is in the result, and no route is
     in it twice.
@@ -30,19 +32,19 @@ def fragments(table: RouteTable) -> Iterator[bytes]:
         separator = b",\n"
         comma = b""
         for record in table.records(route):
-            yield comma + orjson.dumps(_endpoint(record))
+            yield comma + orjson.dumps(_endpoint(record, ttl))
             comma = b","
         yield b"]"
     yield b"{}\n" if separator == b"{" else b"}\n"
 
 
-def _endpoint(record: EndpointRecord) -> dict[str, Any]:
+def _endpoint(record: EndpointRecord, ttl: int) -> dict[str, Any]:
     endpoint: dict[str, Any] = {
         "address": record.address,
         "availability_zone": record.availability_zone,
         "protocol": record.protocol,
         "tls": record.tls_port != 0,
-        "ttl": NO_TTL,
+        "ttl": ttl,
         "tags": dict(record.tags),
     }
     for name in ("route_service_url", "isolation_segment", "private_instance_id", "server_cert_domain_san"):

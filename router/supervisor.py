@@ -103,6 +103,7 @@ class Supervisor:
         if native.tcp_ports:
             place["tcp_ports"] = native.tcp_ports
         _main.info("starting", extra={"data": {"workers": count, **place}})
+        _main.debug("local-az-set", extra={"data": {"availability_zone": settings.zone}})
         sharding = {
             "isolation_segments": settings.isolation_segments,
             "routing_table_sharding_mode": settings.routing_table_sharding_mode,

@@ -34,7 +34,7 @@ from router.metrics_page import counted
 from router.own_process import cost, leave_signals_to
 from router.registration_times import TimedSink
 from router.registry.follower import Follower
-from router.routes_page import fragments
+from router.routes_page import NO_TTL, fragments
 from router.settings import Settings, from_plain
 from router.sharding import accepted_segments
 from router.sources.memory import FILE as ANNOUNCED
@@ -93,6 +93,7 @@ class Worker:
         )
         self._listeners = Listeners(settings, self._edge)
         self._servers: list[asyncio.AbstractServer] = []
+        self._ttl = round(settings.droplet_stale_threshold) if source else NO_TTL
         self._dumps: dict[int, Iterator[bytes]] = {}
         self._draining: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
@@ -142,7 +143,7 @@ class Worker:
                 case "report":
                     self._channel.send({"say": "report", "id": order["id"], **self._report()})
                 case "routes":
-                    self._dumps[order["id"]] = fragments(self._table)
+                    self._dumps[order["id"]] = fragments(self._table, self._ttl)
                     self._send_part(order["id"])
                 case "more":
                     self._send_part(order["id"])

@@ -120,7 +120,8 @@ def test_what_is_announced_is_served_by_http_and_https_and_shown(deployed: Deplo
         shown = deployed.ask(
             "routes_port", b"GET /routes HTTP/1.1\r\nAuthorization: Basic cm91dGVyLXN0YXR1czoxMjM0NQ==\r\n\r\n"
         )
-        assert [endpoint["address"] for endpoint in json.loads(shown.body)[HOST]] == [f"{LOOPBACK}:{app.port}"]
+        [endpoint] = json.loads(shown.body)[HOST]
+        assert (endpoint["address"], endpoint["ttl"], endpoint["tls"]) == (f"{LOOPBACK}:{app.port}", 120, False)
         assert deployed.ask("routes_port", b"GET /routes HTTP/1.1\r\n\r\n").status == 401
         log = deployed.folder / "access.log"
         wait_until(lambda: log.exists() and log.read_text().count('app_id:"guid"') >= 2, "two lines in the access log")

@@ -65,6 +65,13 @@ def test_an_endpoint_has_gorouters_fields() -> None:
     }
 
 
+def test_an_endpoint_that_is_announced_again_and_again_has_so_long_to_live() -> None:
+    table = RouteTable()
+    table.upsert("a.example.com", EndpointRecord(host="10.0.0.1", port=80))
+    [route] = json.loads(b"".join(fragments(table, 120))).values()
+    assert [endpoint["ttl"] for endpoint in route] == [120]
+
+
 def test_a_route_that_lost_its_endpoints_but_is_still_known_is_empty() -> None:
     table = RouteTable(empty_pool_timeout=60)
     table.upsert("a.example.com", EndpointRecord(host="10.0.0.1", port=80))
