@@ -17,12 +17,10 @@ from typing import Any
 import pytest
 
 from router import line_queue
-from router.access_line import UDP_LIMIT, Entry, quoted
+from router.access_line import Entry, quoted
 from router.access_log import AccessLog
 from router.log_file import CannotLog, LogFile, open_for_lines
-from router.settings import Logging, Settings
-from tests.router.access_lines import parse
-from tests.router.wire import OK, answering, backend, running_edge
+from router.settings import Settings
 
 ENTRY = Entry(
     host=b"app.example.com",
@@ -53,11 +51,6 @@ LINE = (
     'vcap_request_id:"0f8fad5b-d9cb-469f-a165-70867728950e" response_time:0.004321 gorouter_time:0.000210 '
     'app_id:"7c9e6679" app_index:"0" instance_id:"inst-1" x_cf_routererror:"-"\n'
 )
-
-
-def asked(**options: Any) -> Settings:
-    """Settings with these of the section logging."""
-    return Settings(logging=Logging(**options))
 
 
 @contextlib.contextmanager
@@ -308,41 +301,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-class TestCopies:
-    """Gorouter reference 8.5: the copy for Loggregator."""
-
-    def test_are_of_requests_that_an_apps_endpoint_was_chosen_for(self) -> None:
-        copies: list[tuple[bytes, str, dict[str, str]]] = []
-        log = AccessLog(Settings(), [])
-        log.copy_to(lambda line, app, tags: copies.append((line, app, dict(tags))))
-        with backend(answering(OK)) as one, backend(answering(OK)) as other, running_edge(None, log) as edge:
-            edge.register("app.test", one.port, app="app-1", tags={"component": "c"})
-            edge.register("plain.test", other.port)
-            client = edge.connect()
-            for host in (b"app.test", b"plain.test", b"unknown.test"):
-                client.send(b"GET /x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
-                client.message()
-            client.close()
-        [(line, app, tags)] = copies
-        assert (app, tags) == ("app-1", {"component": "c"})
-        assert parse(line + b"\n").request == b"GET /x HTTP/1.1"
-
-    def test_fit_into_a_datagram(self) -> None:
-        copies: list[bytes] = []
-        settings = Settings(
-            max_request_header_bytes=200_000, extra_headers_to_log=("X-A", "X-B", "X-C", "X-D", "X-E", "Nothing")
-        )
-        log = AccessLog(settings, [])
-        log.copy_to(lambda line, _app, _tags: copies.append(line))
-        with backend(answering(OK)) as app, running_edge(settings, log) as edge:
-            edge.register("app.test", app.port, app="app-1")
-            client = edge.connect()
-            long = b"".join(b"X-%b: %b\r\n" % (name, name * 15_000) for name in (b"A", b"B", b"C", b"D", b"E"))
-            client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n" + long + b"\r\n")
-            assert client.message().status == 200
-            client.close()
-        [line] = copies
-        assert len(line) < UDP_LIMIT
-        assert line.endswith(b'" ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED')
