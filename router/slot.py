@@ -61,8 +61,10 @@ class Slot:
         settings: Settings,
         on_gone: Callable[[WorkerProcess], None],
         source: str = "",
+        must_wait: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``source``: the socket of the sources process, empty where the registry is to be followed."""
+        """``source``: the socket of the sources process, empty where the registry is to be followed. ``must_wait``:
+        whether a worker may not serve before it is told to."""
         self.index = index
         self.current: WorkerProcess | None = None
         self.leaving: set[WorkerProcess] = set()
@@ -75,6 +77,7 @@ class Slot:
         self._settings = settings
         self._on_gone = on_gone
         self._source = source
+        self._must_wait = must_wait
         self._successor: WorkerProcess | None = None
         self._vacant = asyncio.Event()
         self._ending = False
@@ -115,7 +118,8 @@ class Slot:
 
     async def _start(self, settings: Settings) -> WorkerProcess | None:
         try:
-            worker = await WorkerProcess.start(self.index, self._sockets, settings, self, self._source)
+            follows = self._source, self._must_wait()
+            worker = await WorkerProcess.start(self.index, self._sockets, settings, self, *follows)
         except OSError as error:
             _log.error("worker-not-started", extra={"data": {"slot": self.index, "why": str(error)}})
             return None

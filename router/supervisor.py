@@ -88,7 +88,10 @@ class Supervisor:
         self._roll_again = False
         self._rolling: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
-        self._sources = SourcesProcess(self._settings, self._cannot_start) if wanted(settings).stream else None
+        self._wanted = wanted(settings)
+        self._sources: SourcesProcess | None = None
+        if self._wanted.process:
+            self._sources = SourcesProcess(self._settings, self._cannot_start, self._may_serve)
         self._exit_code = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -112,10 +115,17 @@ class Supervisor:
         source = ""
         if self._sources is not None:
             self._sources.open()
-            source = self._sources.path
+            source = self._sources.path if self._wanted.stream else ""
             self._spawn(self._sources.keep())
         self._slots = [
-            Slot(number, {name: sockets[name][number] for name in sockets}, settings, self._worker_gone, source)
+            Slot(
+                number,
+                {name: sockets[name][number] for name in sockets},
+                settings,
+                self._worker_gone,
+                source,
+                self._must_wait,
+            )
             for number in range(count)
         ]
         self._listen_to_signals()
@@ -136,6 +146,14 @@ class Supervisor:
         _router.info("gorouter.stopped", extra={"data": {"took": round(monotonic() - began, 3)}})
         _main.info("gorouter.exited")
         return self._exit_code
+
+    def _must_wait(self) -> bool:
+        """Whether workers that follow the registry may not serve yet: it may lack what nobody has announced so far."""
+        return self._sources is not None and self._wanted.bridge and not self._sources.ready
+
+    def _may_serve(self) -> None:
+        for worker in self._workers():
+            worker.serve()
 
     def _cannot_start(self) -> None:
         """There is no source of routes to begin with."""

@@ -60,9 +60,9 @@ class Worker:
     """What lives in the process. ``run`` is its whole life."""
 
     def __init__(
-        self, channel: Channel, listening: Mapping[str, socket.socket], slot: int, settings: Settings, source: str
+        self, channel: Channel, listening: Mapping[str, socket.socket], start: Message, settings: Settings
     ) -> None:
-        """``source``: the socket of the sources process, empty where the registry is to be followed."""
+        """``start``: the supervisor's first message."""
         loop = asyncio.get_running_loop()
         self._channel = channel
         self._listening = listening
@@ -71,29 +71,32 @@ class Worker:
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
         self._caught_up = asyncio.Event()
+        self._may_serve = asyncio.Event()
+        if not start["must_wait"]:
+            self._may_serve.set()
         self._follower = (
             StreamFollower(
-                source,
+                start["source"],
                 self._table,
                 threshold=settings.droplet_stale_threshold,
                 snapshot=Path(settings.millrace.data) / ANNOUNCED,
                 on_ready=self._caught_up.set,
             )
-            if source
+            if start["source"]
             else Follower(
                 settings.millrace.redis,
                 TimedSink(self._table, self._metrics, settings.route_latency_metric_muzzle_duration)
-                if slot == 0
+                if start["slot"] == 0
                 else self._table,
                 namespace=settings.millrace.namespace,
                 snapshot=Path(settings.millrace.data) / SNAPSHOT,
                 on_ready=self._caught_up.set,
-                writes_snapshot=slot == 0,
+                writes_snapshot=start["slot"] == 0,
             )
         )
         self._listeners = Listeners(settings, self._edge)
         self._servers: list[asyncio.AbstractServer] = []
-        self._ttl = round(settings.droplet_stale_threshold) if source else NO_TTL
+        self._ttl = round(settings.droplet_stale_threshold) if start["source"] else NO_TTL
         self._dumps: dict[int, Iterator[bytes]] = {}
         self._draining: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
@@ -125,6 +128,7 @@ class Worker:
 
     async def _serve_when_caught_up(self) -> None:
         await self._caught_up.wait()
+        await self._may_serve.wait()
         self._edge.backend_tls.prepare()
         self._edge.route_services.prepare()
         _settle_memory()
@@ -159,6 +163,8 @@ class Worker:
                     logs.set_level(order["level"])
                 case "degrade":
                     self._edge.healthy = False
+                case "serve":
+                    self._may_serve.set()
                 case "drain":
                     if self._draining is not None:  # rolled first, and now the whole router drains: less patience
                         self._draining.cancel()
@@ -270,7 +276,7 @@ async def _live(control: int, listening: Mapping[str, int]) -> int:
     logs.to_stdout(settings.logging.level, logs.Form.of(settings.logging), worker=start["slot"])
     try:
         sockets = {name: socket.socket(fileno=number) for name, number in listening.items()}
-        await Worker(channel, sockets, start["slot"], settings, start["source"]).run()
+        await Worker(channel, sockets, start, settings).run()
     except Exception:
         _log.exception("worker-failed")
         return 1

@@ -69,11 +69,18 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, slot: int, listening: Mapping[str, socket.socket], settings: Settings, keeper: Keeper, source: str = ""
+        cls,
+        slot: int,
+        listening: Mapping[str, socket.socket],
+        settings: Settings,
+        keeper: Keeper,
+        source: str = "",
+        must_wait: bool = False,
     ) -> Self:
         """A new process that serves ``listening``, sockets by the name of their listener; it is not ready yet.
 
-        ``source``: the socket of the sources process, empty where the registry is to be followed.
+        ``source``: the socket of the sources process, empty where the registry is to be followed. ``must_wait``: not to
+        serve before ``serve``.
 
         Raises OSError: no process can be made.
         """
@@ -90,7 +97,8 @@ class WorkerProcess:
             )
             undo.pop_all()
         channel = await Channel.over(ours)
-        channel.send({"do": "start", "slot": slot, "settings": dataclasses.asdict(settings), "source": source})
+        how = {"slot": slot, "settings": dataclasses.asdict(settings), "source": source, "must_wait": must_wait}
+        channel.send({"do": "start", **how})
         return cls(slot, process, channel, keeper)
 
     @property
@@ -157,6 +165,10 @@ class WorkerProcess:
         if answer is None:
             raise WorkerGone
         return answer
+
+    def serve(self) -> None:
+        """Let one that must wait begin."""
+        self._channel.send({"do": "serve"})
 
     def drain(self, idle_grace: float, longest: float) -> None:
         """Tell it to accept no more, to let idle connections be for ``idle_grace`` and all for ``longest`` seconds."""

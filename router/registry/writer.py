@@ -256,6 +256,35 @@ class Lease:
         with self._turn:
             return self._unregister(fields)
 
+    def register_packed(self, entries: Iterable[tuple[str, bytes]]) -> None:
+        """As `register`, for fields and records that are checked and packed already, as the table holds them.
+
+        Raises RegistryUnavailable.
+        """
+        with self._turn:
+            self._register(entries)
+
+    def unregister_fields(self, fields: Iterable[str]) -> int:
+        """As `unregister`, for fields as the table holds them. Raises RegistryUnavailable."""
+        with self._turn:
+            return self._unregister(fields)
+
+    def adopt(self) -> None:
+        """The caller goes on with this lease, and will write everything that it wants registered.
+
+        Raises RegistryUnavailable.
+        """
+        with self._turn:
+            _, self._seq, _ = self._renew(adopt=True)
+
+    def owned(self) -> set[str]:
+        """The table's fields that it holds. Raises RegistryUnavailable."""
+        return self._writer.owned(self.name)
+
+    def size(self) -> int:
+        """How many these are. Raises RegistryUnavailable."""
+        return self._writer.call(lambda client: int(client.scard(self._keys[-1])))
+
     def renew(self) -> bool:
         """The lease runs for another TTL. False: Redis has forgotten some of what this lease wrote, and the caller must
         `replace` with everything that it wants registered. Raises RegistryUnavailable."""

@@ -78,6 +78,7 @@ class Announcement:
         "packed",
         "pools",
         "refreshed",
+        "restored",
         "segment",
         "tag",
         "tls",
@@ -96,6 +97,8 @@ class Announcement:
         self.key = key
         self.refreshed = now
         """When it was last announced."""
+        self.restored = False
+        """Whether it is known from an earlier life of this router alone."""
         self.pools: tuple[Pool, ...] = ()
         """Of the routes that it was announced for."""
         self.held = 0
@@ -120,7 +123,7 @@ class Listener(Protocol):
     """Who is told of every difference, in order. Must not block, fail, or change the table."""
 
     def put(self, route: str, announcement: Announcement) -> None:
-        """The endpoint at this address of this route is new, or has changed."""
+        """The endpoint at this address of this route is new, has changed, or was only restored before."""
 
     def put_again(self, route: str, announcement: Announcement) -> None:
         """It is as before, but what it asks of the pool holds again instead of what another one asked."""
@@ -241,6 +244,7 @@ class AnnouncedTable:
         if _at(pool, record.address) is None:
             restored = Announcement(record, self._threshold, NO_TAG, None, self._clock())
             restored.component = self._component(restored.component)
+            restored.restored = True
             self._put(pool, restored)
             self._adopt(restored, [pool])
 
@@ -329,17 +333,16 @@ class AnnouncedTable:
     def _put(self, pool: Pool, new: Announcement) -> str:
         """Into this pool, and what came of it."""
         present = _at(pool, new.address)
-        changed = True
+        same = restored = False
         if present is None:
             pool.announcements = (*pool.announcements, new)
             self._endpoints += 1
             outcome = ADDED
         else:
-            changed = present.packed != new.packed
-            same = not changed and present.tag == new.tag
-            if not same and not present.tag.succeeded_by(new.tag):
+            same, restored = present.packed == new.packed, present.restored
+            if not (same and present.tag == new.tag) and not present.tag.succeeded_by(new.tag):
                 return UNMODIFIED
-            if not changed:
+            if same:
                 new.packed = present.packed
             pool.announcements = tuple([new if each is present else each for each in pool.announcements])
             self._let_go(present)
@@ -348,10 +351,11 @@ class AnnouncedTable:
         asks = new.asks
         if pool.asks.balancing and not asks.balancing:
             asks = Asks(pool.asks.balancing, asks.route_service_url)
-        if changed:
+        if not same:
             self.changes += 1
+        if not same or restored:
             self._listener.put(pool.route, new)
-        elif asks != pool.asks:
+        if same and asks != pool.asks:
             self._listener.put_again(pool.route, new)
         pool.asks = asks
         return outcome

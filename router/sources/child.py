@@ -41,9 +41,11 @@ _log = logging.getLogger("router.supervisor")
 class SourcesProcess:
     """``open`` first, then ``keep`` in a task until ``stop``."""
 
-    def __init__(self, settings: Settings, on_fatal: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, on_fatal: Callable[[], None], on_ready: Callable[[], None]) -> None:
+        """``on_ready``: routers may serve what is announced so far."""
         self._settings = settings
         self._on_fatal = on_fatal
+        self._on_ready = on_ready
         self._router_id = f"{settings.index}-{uuid4()}"
         self._listening: socket.socket | None = None
         self._folder: Path | None = None
@@ -63,6 +65,11 @@ class SourcesProcess:
         """For its stacks."""
         self.restarts = 0
         """Processes started because one died."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it ever was: that is a matter of a router's start, not of this process's."""
+        return not self._first
 
     @property
     def figures(self) -> Message:
@@ -215,6 +222,7 @@ class SourcesProcess:
                 self._asking.clear()
             case "ready":
                 self._first = False
+                self._on_ready()
             case "fatal":
                 self._ending = True
                 self._on_fatal()

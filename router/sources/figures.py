@@ -20,6 +20,7 @@ COUNTED: Final = (
     "nats_reconnects",
     "tls_endpoints_dialled",
     "workers_cut_off",
+    "bridge_writes",
     "registration_latency",
 )
 """The keys of a report that only ever rise: a later life of the process goes on from what the last one had."""

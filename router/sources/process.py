@@ -21,9 +21,11 @@ import uvloop
 from router import logs, stacks
 from router.control import Channel, Message
 from router.own_process import cost, leave_signals_to
+from router.registry.writer import RegistryWriter
 from router.settings import Settings, from_plain
 from router.sharding import accepted_segments
-from router.sources.announced import AnnouncedTable
+from router.sources.announced import AnnouncedTable, Listener
+from router.sources.bridge import Bridge
 from router.sources.figures import Latencies
 from router.sources.frames import State
 from router.sources.intake import Intake
@@ -33,6 +35,7 @@ from router.sources.nats_source import Introduction, NatsClosed, NatsSource, Nat
 from router.sources.probe import Probe
 from router.sources.pruning import Pruner
 from router.sources.stream import Stream
+from router.sources.wanted import wanted
 
 TIDY_EVERY: Final = 1.0
 _OUTSIDE: Final = ("1.2.3.4", 9)
@@ -53,35 +56,50 @@ class Sources:
         self._first = bool(start["first"])
         self._ready = not self._first
         self._latencies = Latencies(settings.prometheus.meters.route_registration_latency_histogram_buckets)
-        self._stream = Stream(self._state, self._failed)
         threshold = settings.droplet_stale_threshold
+        self._stream: Stream | None = None
+        self._bridge: Bridge | None = None
+        listener: Listener
+        if settings.millrace.redis:
+            listener = self._bridge = Bridge(
+                RegistryWriter(settings.millrace.redis, namespace=settings.millrace.namespace),
+                namespace=settings.millrace.namespace,
+                name=start["router_id"],
+                threshold=threshold,
+                hears=self._hears,
+                heard=self._heard,
+                on_populated=self._become_ready,
+            )
+        else:
+            listener = self._stream = Stream(self._state, self._failed)
         self._table = AnnouncedTable(
-            self._stream,
+            listener,
             Journal(logging.getLogger("router.registry"), loop.time),
             threshold=threshold,
             clock=loop.time,
             wall_ns=time.time_ns,
             on_latency=self._registered_after,
-            segments=accepted_segments(settings),
+            # The registry is for routers of all segments; what follows it chooses by itself.
+            segments=accepted_segments(settings) if self._stream else None,
         )
         self._journal = Journal(logging.getLogger("router.subscriber"), loop.time)
         self._intake = Intake(self._table, self._journal, loop.time)
-        introduction = Introduction(
-            start["router_id"], own_address(), settings.start_response_delay_interval, threshold
-        )
-        self._nats = NatsSource(
-            settings.nats,
-            self._intake,
-            introduction,
-            ping_interval=settings.nats_client_ping_interval,
-            first=self._first,
-            on_change=self._nats_changed,
-        )
+        self._nats: NatsSource | None = None
+        if wanted(settings).nats:
+            delay = settings.start_response_delay_interval
+            self._nats = NatsSource(
+                settings.nats,
+                self._intake,
+                Introduction(start["router_id"], own_address(), delay, threshold),
+                ping_interval=settings.nats_client_ping_interval,
+                first=self._first,
+                on_change=self._hearing_changed,
+            )
         self._pruner = Pruner(
             self._table,
             interval=settings.prune_stale_droplets_interval,
             suspended=self._suspended,
-            connected=lambda: self._nats.connected,
+            connected=self._hears,
             answers=Probe(settings).answers,
         )
         self._memory = Memory(Path(settings.millrace.data) / FILE, self._table, threshold=threshold)
@@ -90,16 +108,14 @@ class Sources:
         """Until the supervisor says stop or is gone. Raises what went wrong."""
         await self._memory.load()
         _settle_memory()
-        work = [
-            asyncio.create_task(part)
-            for part in (
-                self._stream.serve(self._listening, self._table),
-                self._nats.run(),
-                self._pruner.run(),
-                self._memory.run(),
-                self._tidy(),
-            )
-        ]
+        parts = [self._pruner.run(), self._memory.run(), self._tidy()]
+        if self._stream is not None:
+            parts.append(self._stream.serve(self._listening, self._table))
+        if self._bridge is not None:
+            parts.append(self._bridge.run(self._table))
+        if self._nats is not None:
+            parts.append(self._nats.run())
+        work = [asyncio.create_task(part) for part in parts]
         obey = asyncio.create_task(self._obey())
         done, _ = await asyncio.wait((*work, obey), return_when=asyncio.FIRST_COMPLETED)
         for task in (*work, obey):
@@ -141,24 +157,36 @@ class Sources:
                 frozen = self._table.endpoints
                 gc.freeze()
 
-    def _nats_changed(self) -> None:
-        if self._nats.connected and not self._ready:
+    def _hearing_changed(self) -> None:
+        if self._hears() and not self._ready:
             delay = self._settings.start_response_delay_interval
             asyncio.get_running_loop().call_later(delay, self._become_ready)
-        self._stream.tell_state()
+        self._tell_state()
 
     def _become_ready(self) -> None:
         if not self._ready:
             self._ready = True
             self._channel.send({"say": "ready"})
             _log.info("routes-ready", extra={"data": {"routes": len(self._table)}})
+            self._tell_state()
+
+    def _tell_state(self) -> None:
+        if self._stream is not None:
             self._stream.tell_state()
 
     def _state(self) -> State:
-        return State(age=self._nats.heard, ready=self._ready, suspended=self._suspended())
+        return State(age=self._heard(), ready=self._ready, suspended=self._suspended())
+
+    def _hears(self) -> bool:
+        """Whether announcements reach us now."""
+        return self._nats is None or self._nats.connected
+
+    def _heard(self) -> float:
+        """For how many seconds, all together, they have."""
+        return asyncio.get_running_loop().time() - self._started if self._nats is None else self._nats.heard
 
     def _suspended(self) -> bool:
-        return self._settings.suspend_pruning_if_nats_unavailable and not self._nats.connected
+        return self._settings.suspend_pruning_if_nats_unavailable and not self._hears()
 
     def _failed(self, route: str, address: str) -> None:
         if self._settings.millrace.prune_failed_tls_endpoints:
@@ -170,7 +198,7 @@ class Sources:
             self._latencies.add(seconds)
 
     def _report(self) -> Message:
-        table, nats = self._table, self._nats
+        table, nats, stream, bridge = self._table, self._nats, self._stream, self._bridge
         register: dict[str, dict[str, int]] = {}
         for (component, outcome), count in table.registered.items():
             register.setdefault(component, {})[outcome] = count
@@ -184,13 +212,15 @@ class Sources:
             "total_routes": len(table),
             "endpoints": table.endpoints,
             "ms_since_last_registry_update": round(since),
-            "nats_connected": nats.connected,
-            "nats_reconnects": nats.reconnects,
-            "buffered_messages": nats.buffered,
-            "total_dropped_messages": nats.dropped,
+            "nats_connected": nats is not None and nats.connected,
+            "nats_reconnects": nats.reconnects if nats else 0,
+            "buffered_messages": nats.buffered if nats else 0,
+            "total_dropped_messages": nats.dropped if nats else 0,
             "tls_endpoints_dialled": self._pruner.dialled,
-            "workers_following": self._stream.followers,
-            "workers_cut_off": self._stream.cut_off,
+            "workers_following": stream.followers if stream else 0,
+            "workers_cut_off": stream.cut_off if stream else 0,
+            "bridge_leads": bridge is not None and bridge.leads,
+            "bridge_writes": bridge.writes if bridge else 0,
             **self._latencies.report(),
             **cost(),
         }
