@@ -11,20 +11,24 @@ import os
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from bench import bosh
 from bench.machine import BenchError, first_line
 from bench.programs import Program, free_port
 from bench.proxied import answers
 from bench.proxy import IDLE_CONNECTIONS, Proxy, Site
 from bench.scenarios import HOST
+from bench.subject import discard
 
 PROGRAMS = ("GOROUTER_BIN", "NATS_SERVER_BIN")
 
 
 class Gorouter(Proxy):
     name = "gorouter"
+    logs = True
 
     def missing(self) -> str:
         for variable in PROGRAMS:
@@ -44,7 +48,7 @@ class Gorouter(Proxy):
         nats_port = free_port()
         nats_argv = [os.environ["NATS_SERVER_BIN"], "-a", "127.0.0.1", "-p", str(nats_port)]
         stack.enter_context(Program("nats-server", nats_argv, site.folder, site.cores.load)).wait_for_port(nats_port)
-        argv = [os.environ["GOROUTER_BIN"], "-c", str(self._write_config(site, nats_port))]
+        argv = [os.environ["GOROUTER_BIN"], "-c", str(self._write_config(site, nats_port, discard(stack)))]
         program = stack.enter_context(Program(self.name, argv, site.folder, site.cores.proxy))
         program.wait_for_port(site.port)
 
@@ -56,9 +60,9 @@ class Gorouter(Proxy):
         return program
 
     @staticmethod
-    def _write_config(site: Site, nats_port: int) -> Path:
+    def _write_config(site: Site, nats_port: int, metron_port: int) -> Path:
         path = site.folder / "gorouter.yml"
-        config = {
+        config: dict[str, Any] = {
             "port": site.port,
             "status": {"host": "127.0.0.1", "port": free_port(), "routes": {"port": free_port()}},
             "nats": {"hosts": [{"hostname": "127.0.0.1", "port": nats_port}]},
@@ -72,6 +76,8 @@ class Gorouter(Proxy):
             "send_http_start_stop_server_event": False,
             "send_http_start_stop_client_event": False,
         }
+        if site.scenario.logged:
+            config |= bosh.settings(site, metron_port)
         path.write_text(yaml.safe_dump(config))
         return path
 

@@ -23,6 +23,7 @@ class Nginx(ConfiguredProxy):
     name = "nginx"
     package = "Debian: apt-get install nginx"
     config_file = "nginx.conf"
+    logs = True
     version_arguments = ("-v",)
 
     def config(self, site: Site) -> str:
@@ -35,7 +36,7 @@ class Nginx(ConfiguredProxy):
   ssl_ecdh_curve X25519;
   ssl_protocols TLSv1.2 TLSv1.3;
 """
-        if site.websocket:
+        if site.scenario.websocket:
             upgrade, connection = "proxy_set_header Upgrade $http_upgrade;", '"upgrade"'
         return f"""\
 daemon off;
@@ -45,7 +46,7 @@ pid {site.folder}/nginx.pid;
 error_log /dev/null crit;
 events {{ worker_connections 16384; }}
 http {{
-  access_log off;
+  access_log {site.access_log if site.scenario.logged else "off"};
 {tls}  keepalive_timeout 600s;
   keepalive_requests 1000000000;
   client_body_buffer_size 64k;
@@ -165,7 +166,7 @@ class Envoy(ConfiguredProxy):
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             stat_prefix="web",
             codec_type="AUTO" if site.http2 else "HTTP1",
-            upgrade_configs=[{"upgrade_type": "websocket"}] if site.websocket else [],
+            upgrade_configs=[{"upgrade_type": "websocket"}] if site.scenario.websocket else [],
             use_remote_address=True,
             server_header_transformation="PASS_THROUGH",
             route_config={"name": "routes", "virtual_hosts": [route]},

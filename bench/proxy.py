@@ -33,14 +33,21 @@ class Site:
     cores: Cores
     identity: Identity | None = None
     """Where the port speaks TLS: the certificate to show."""
-    http2: bool = False
-    """Whether the port speaks HTTP/2: by ALPN with TLS, else by prior knowledge."""
-    websocket: bool = False
-    """Whether requests may be upgraded."""
+    scenario: Scenario = PLAIN
+    """What it is set up for."""
 
     @property
     def scheme(self) -> str:
         return "https" if self.identity else "http"
+
+    @property
+    def http2(self) -> bool:
+        """Whether the port speaks HTTP/2: by ALPN with TLS, else by prior knowledge."""
+        return self.scenario.http2
+
+    @property
+    def access_log(self) -> Path:
+        return self.folder / "access.log"
 
     @property
     def combined_pem(self) -> Path:
@@ -59,9 +66,12 @@ class Proxy(ABC):
     gap: ClassVar[str] = ""
     """The part of the work that it cannot do."""
 
-    def lacks(self, _scenario: Scenario) -> str:
+    logs: ClassVar[bool] = False
+    """Whether it is set up to keep an access log where a scenario asks for one."""
+
+    def lacks(self, scenario: Scenario) -> str:
         """Why it cannot run a scenario; empty when it can."""
-        return ""
+        return "its access log is not set up here" if scenario.logged and not self.logs else ""
 
     @abstractmethod
     def missing(self) -> str:
@@ -138,4 +148,4 @@ def new_site(
     own = folder / name
     own.mkdir()
     shown = identity if scenario.tls else None
-    return Site(own, free_port(), backend_port, cores, shown, scenario.http2, scenario.websocket)
+    return Site(own, free_port(), backend_port, cores, shown, scenario)

@@ -72,6 +72,10 @@ class Scenario:
     """Every request has a new TLS connection that resumes nothing."""
     websocket: bool = False
     """After an upgrade, messages of MESSAGE_BYTES go to and fro, one at a time on each connection."""
+    logged: bool = False
+    """Each proxy keeps its access log in a file, and the router has on what BOSH switches on in a Gorouter."""
+    envelopes: bool = False
+    """Besides, the router tells a Loggregator agent of every request, by UDP."""
 
     @property
     def special(self) -> bool:
@@ -93,6 +97,14 @@ SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
         Scenario("small", "small GET, 64 connections", 64, goal=Goal(1.3)),
+        Scenario(
+            "bosh",
+            "small GET as BOSH sets a Gorouter up: access log, sticky cookies, tracing, metrics; 64 connections",
+            64,
+            logged=True,
+            goal=Goal(1.6),
+        ),
+        Scenario("loggregator", "the same with envelopes to Loggregator", 64, logged=True, envelopes=True),
         Scenario("large", "1 MiB responses, 16 connections", 16, path=LARGE_PATH, response_bytes=LARGE_BYTES),
         Scenario("crowd", "small GET, 1,000 connections", 1000),
         Scenario("unique", "every request different, 64 connections", 64, unique=True),

@@ -1,4 +1,4 @@
-"""The router itself, as the bench runs it: one worker, no access log, its routes in a Redis of its own.
+"""The router itself, as the bench runs it: one worker, a log only where all keep one, its routes in a Redis of its own.
 
 The Redis runs on the load side's core and is no part of the router's cost. It must never be given what a peer is not,
 nor what a user's router would not have: the routes are registered by the registry's own writer.
@@ -6,14 +6,18 @@ nor what a user's router would not have: the routes are registered by the regist
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import yaml
 
+from bench import bosh
 from bench.machine import pinned
 from bench.programs import Program, free_port
 from bench.proxied import status_of
@@ -23,12 +27,14 @@ from router.registry.embedded import EmbeddedRedis
 from router.registry.records import EndpointRecord
 from router.registry.writer import Lease, RegistryWriter
 
+NOTHING_MORE: Final[Mapping[str, Any]] = MappingProxyType({})
 READY_SECONDS: Final = 300.0
 """A router that reads a million routes takes its time."""
 
 
 class Router(Proxy):
     name = "router"
+    logs = True
 
     def missing(self) -> str:
         return ""
@@ -40,7 +46,7 @@ class Router(Proxy):
         redis = start_redis(site.folder, site.cores.load, stack)
         with RegistryWriter(redis.url) as writer:
             bench_lease(writer).register([(HOST, EndpointRecord("127.0.0.1", site.backend_port))])
-        return start_router(site, redis.url, stack)
+        return start_router(site, redis.url, stack, bosh.settings(site, discard(stack)) if site.scenario.logged else {})
 
 
 def start_redis(folder: Path, core: int, stack: ExitStack) -> EmbeddedRedis:
@@ -54,8 +60,18 @@ def bench_lease(writer: RegistryWriter) -> Lease:
     return writer.lease("bench", ttl=0, registrar="the bench")
 
 
-def start_router(site: Site, redis_url: str, stack: ExitStack) -> Program:
-    """A router that says that it is ready: it serves the table that Redis holds. Raises BenchError when it does not."""
+def discard(stack: ExitStack) -> int:
+    """A UDP port whose datagrams nobody reads, as far as the sender can tell like any other; closed by ``stack``."""
+    nowhere = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    nowhere.bind(("127.0.0.1", 0))
+    return int(nowhere.getsockname()[1])
+
+
+def start_router(site: Site, redis_url: str, stack: ExitStack, more: Mapping[str, Any] = NOTHING_MORE) -> Program:
+    """A router that says that it is ready: it serves the table that Redis holds. Raises BenchError when it does not.
+
+    ``more``: further settings.
+    """
     config = site.folder / "millrace.yml"
     status_port = free_port()
     native = {"address": "127.0.0.1", "workers": 1, "redis": redis_url, "data": str(site.folder / "data")}
@@ -65,6 +81,7 @@ def start_router(site: Site, redis_url: str, stack: ExitStack) -> Program:
         "status": status,
         "max_idle_conns_per_host": IDLE_CONNECTIONS,
         "millrace": native,
+        **more,
     }
     if site.identity:
         pair = {"cert_file": str(site.identity.chain), "key_file": str(site.identity.key)}
