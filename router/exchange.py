@@ -209,8 +209,7 @@ class Exchange:
         pool = plan.pool if plan.pool_version == edge.table.version else edge.find_pool(plan, self.line.path)
         if pool is None or not pool.endpoints:
             edge.metrics.rejected_requests += 1
-            host = plan.host_field or b""
-            self._answer(answers.unknown_route(host) if pool is None else answers.no_endpoints(host))
+            self._answer(self._unroutable(pool))
             return
         if special:
             narrowed = self._special_pool(pool)
@@ -254,9 +253,17 @@ class Exchange:
             return answers.health(self.edge.healthy)
         if isinstance(plan.chosen, Answer):
             return plan.chosen
+        return None
+
+    def _unroutable(self, pool: Pool | None) -> Answer:
+        """There is no route, or none with an endpoint. A client that names its own address as Host means no route."""
+        plan = self.plan
+        host = plan.host_field or b""
+        if pool is not None:
+            return answers.no_endpoints(host)
         if plan.host_address and plan.host_address == self.client.ip and self.line.method != b"CONNECT":
             return answers.empty_host()
-        return None
+        return answers.unknown_route(host)
 
     def _special_pool(self, pool: Pool) -> Pool | None:
         """The endpoints of its route that a special request may go to; None if it has been refused."""

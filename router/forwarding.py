@@ -362,7 +362,7 @@ class ForwardingRules:
         near_limit = plan.size + self.request_limits.target + LINE_SLACK >= self.max_counted
         plan.checks_health = plan.user_agent == self._health_agent
         asks = plan.chosen or plan.checks_health
-        plan.special = bool(asks or plan.host_address or plan.signed or near_limit or plan.excessive)
+        plan.special = bool(asks or plan.signed or near_limit or plan.excessive)
         plan.wants_lines = plan.vcap_traced or plan.wish is not None
         usual = plan.forwarded_for is None and plan.forwarded_proto is None and plan.needs_start
         plan.odd = bool(self.sorts or plan.last or plan.upgrade)
