@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.answers import reason
 from router.config import ConfigError
-from router.error_template.template import MAX_BYTES, ErrorTemplate, RenderError, TemplateError, header
+from router.error_template.template import MAX_BYTES, ErrorTemplate, TemplateError, header
 
 if TYPE_CHECKING:
     from router.answers import Answer
@@ -45,7 +45,7 @@ class ErrorPages:
         fields = header(answer.named_fields + exchange.id_field)
         try:
             page = self._template.render(answer.status, reason(answer.status), answer.body, fields)
-        except RenderError as error:
+        except Exception as error:  # a RenderError, or a fault of ours: the answer goes out in any case
             exchange.edge.request_log.say(exchange, logging.ERROR, "render-error-failed", {"error": str(error)})
             return answer
         return answer._replace(page=page)

@@ -96,9 +96,9 @@ class _Compiler:
     # Bodies -----------------------------------------------------------------------------------------------------
 
     def _template(self, body: Body, place: Place, dot_is_page: bool) -> _Compiled:
-        frame = ["$"]
-        step, leads_to = self._body(body, place, Scope(dot_is_page, {"$": 0}, frame))
-        return _Compiled(step, leads_to, len(frame))
+        scope = Scope(dot_is_page)
+        step, leads_to = self._body(body, place, scope)
+        return _Compiled(step, leads_to, len(scope.frame))
 
     def _body(self, body: Body, place: Place, scope: Scope) -> tuple[Step, Place]:
         steps: list[Step] = []
@@ -161,11 +161,14 @@ class _Compiler:
         body, one = self._body(node.body, place, inner)
         if one != place:  # the second turn begins where the first one ends
             one = self._meet(one, self._body(node.body, one, inner.inner(False))[1], node)
-        otherwise, other = self._body(node.otherwise, place, scope.inner(scope.dot_is_page))
+        otherwise, other = self._body(node.otherwise, place, inner.inner(scope.dot_is_page))
 
         def repeat(run: Run, dot: Value) -> None:
             run.step()
-            pairs = _pairs(series(run, dot))
+            whole = series(run, dot)
+            for slot in slots:  # what {{else}} finds in them
+                run.variables[slot] = whole
+            pairs = _pairs(whole)
             for key, value in pairs:
                 run.step()
                 for slot, item in zip(slots, (value,) if len(slots) == 1 else (key, value), strict=False):

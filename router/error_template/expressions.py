@@ -59,16 +59,22 @@ def nil(_run: Run, _dot: Value) -> Value:
 class Scope:
     """What is known of names while a body is compiled."""
 
-    __slots__ = ("dot_is_page", "frame", "slots")
+    __slots__ = ("dollar_is_page", "dot_is_page", "frame", "slots")
 
-    def __init__(self, dot_is_page: bool, slots: dict[str, int], frame: list[str]) -> None:
-        self.dot_is_page = dot_is_page
-        self.slots = slots
-        self.frame = frame
+    def __init__(self, dot_is_page: bool) -> None:
+        """Of a whole template: its dot is what it knows as ``$`` throughout."""
+        self.dot_is_page = self.dollar_is_page = dot_is_page
+        self.slots = {"$": 0}
+        self.frame = ["$"]
         """The variables of the whole template: one slot each."""
 
     def inner(self, dot_is_page: bool) -> Scope:
-        return Scope(dot_is_page, dict(self.slots), self.frame)
+        """For a body within it."""
+        inner = Scope(self.dollar_is_page)
+        inner.dot_is_page = dot_is_page
+        inner.slots = dict(self.slots)
+        inner.frame = self.frame
+        return inner
 
     def declare(self, name: str) -> int:
         self.slots[name] = len(self.frame)
@@ -96,6 +102,8 @@ class Expressions:
     def _names_page(self, operand: Operand, scope: Scope) -> bool:
         if isinstance(operand, Pipe):
             return self.is_page(operand, scope)
+        if isinstance(operand, Variable):
+            return operand.name == "$" and scope.dollar_is_page
         return isinstance(operand, Dot) and scope.dot_is_page
 
     def pipe(self, pipe: Pipe, scope: Scope) -> Expression:

@@ -106,6 +106,7 @@ class Templates:
     named: dict[str, Body] = field(default_factory=dict)
 
 
+_PARENTHESES: Final = "parentheses"
 _CONTROLS: Final = "if, with, range, else, template, block, define, end"
 _KEYWORDS: Final = frozenset(
     ("block", "break", "continue", "define", "else", "end", "if", "nil", "range", "template", "with")
@@ -234,7 +235,9 @@ class _Parser:
         seen = len(self._scopes[-1])
         pipe = self._pipe(word.text, CLOSE)
         inside = f"{{{{{word.text}}}}} of line {word.line}"
+        seen_in_both = len(self._scopes[-1])
         body, end = self._body(inside)
+        del self._scopes[-1][seen_in_both:]
         otherwise: Body = ()
         if end.text == "else":
             follows = self._peek()
@@ -276,6 +279,8 @@ class _Parser:
             sign = self._peek()
             if sign.kind == "declare" or sign.text == "=":
                 self._next()
+                if inside == _PARENTHESES:
+                    raise self._wrong(sign, "a variable cannot be assigned in parentheses")
                 if "$" in names:
                     raise self._wrong(sign, "$ stands for the template's data; assign to another name")
                 if sign.text == "=":
@@ -341,7 +346,7 @@ class _Parser:
                 self._depth += 1
                 if self._depth > MAX_DEPTH:
                     raise self._wrong(token, f"nested deeper than {MAX_DEPTH} levels")
-                pipe = self._pipe("parentheses", ")")
+                pipe = self._pipe(_PARENTHESES, ")")
                 self._depth -= 1
                 return pipe
         raise self._wrong(token, f"unexpected {token.text or token.kind} in {inside}")

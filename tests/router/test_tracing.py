@@ -95,6 +95,8 @@ class TestB3:
         assert request.get("b3") == trace + b"-" + trace[16:]
         assert request.get("X-B3-ParentSpanId") is None
         assert request.get("traceparent") is None
+        names = {name for name, _ in request.fields}
+        assert names > {b"B3", b"X-B3-Traceid", b"X-B3-Spanid"}, "as Go spells them"
 
     @pytest.mark.parametrize(
         "value",

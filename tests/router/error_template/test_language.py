@@ -48,6 +48,7 @@ def test_data(source: str, page: str) -> None:
         ('{{range .Header.Values "Cache-Control"}}({{.}}){{end}}', "(no-cache, no-store)(second)"),
         ('{{range $i, $v := .Header.Values "Cache-Control"}}{{$i}}{{$v}},{{end}}', "0no-cache, no-store,1second,"),
         ('{{range $v := .Header.Values "Nope"}}{{$v}}{{else}}none {{.Status}}{{end}}', "none 404"),
+        ('{{range $v := .Header.Values "Nope"}}{{else}}{{$v}} {{.Status}}{{end}}', "[] 404"),
         ("{{$x := 1}}{{if .Message}}{{$x = 2}}{{end}}{{$x}}", "2"),
         ("{{$x := 1}}{{if .Message}}{{$x := 2}}{{end}}{{$x}}", "1"),
         ('{{$v := ""}}{{range $v = .Header.Values "Cache-Control"}}{{end}}{{$v}}', "second"),
