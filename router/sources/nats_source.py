@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,7 +24,7 @@ from nats.errors import Error, SlowConsumerError
 
 from router.setting_sections import Nats
 from router.sources.intake import Intake
-from router.tls.key_pair import install
+from router.tls.contexts import platform_context
 
 ATTEMPTS: Final = 3
 ATTEMPT_PAUSE: Final = 0.1
@@ -183,7 +182,7 @@ class NatsSource:
 
         options: dict[str, Any] = {}
         if said.tls_enabled:
-            options["tls"] = tls_context(said)
+            options["tls"] = platform_context(said.ca_certs, said.cert_chain, said.private_key)
         if said.user:
             options |= {"user": said.user, "password": said.pass_}
         try:
@@ -264,21 +263,6 @@ class _CarefulClient(Client):
                 raise Error("nats: secure connection not available")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
-
-
-def tls_context(settings: Nats) -> ssl.SSLContext:
-    """Raises ssl.SSLError: a certificate or a key that cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ECDHE+AESGCM")
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if settings.ca_certs:
-        context.load_verify_locations(cadata=settings.ca_certs)
-    else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    if settings.cert_chain:
-        install(settings.cert_chain, settings.private_key, context)
-    return context
 
 
 async def _close(client: Client) -> None:

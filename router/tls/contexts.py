@@ -95,6 +95,25 @@ def service_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+def platform_context(ca_certs: str, cert_chain: str, private_key: str) -> ssl.SSLContext:
+    """For the platform's own services, NATS, the Routing API and the UAA (gorouter reference 6.3); all PEM.
+
+    ``ca_certs`` empty: the system's. ``cert_chain`` empty: no certificate is shown. Raises ssl.SSLError: OpenSSL
+    refuses one of them.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM")
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if ca_certs:
+        context.load_verify_locations(cadata=ca_certs)
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if cert_chain:
+        install(cert_chain, private_key, context)
+    return context
+
+
 def _common(context: ssl.SSLContext, settings: Settings) -> None:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_ciphers(_cipher_string(settings))
