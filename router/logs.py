@@ -54,7 +54,7 @@ class JsonLines(logging.Formatter):
     def __init__(self, always: dict[str, Any], form: Form = Form()) -> None:  # noqa: B008 - it cannot change
         super().__init__()
         self._always = always
-        self._form = form
+        self.form = form
 
     def format(self, record: logging.LogRecord) -> str:
         data = {**self._always, **getattr(record, "data", {})}
@@ -62,9 +62,9 @@ class JsonLines(logging.Formatter):
             data["trace"] = self.formatException(record.exc_info)
         line = {
             "log_level": _NUMBERS.get(record.levelno, 1),
-            "timestamp": record.created if self._form.epoch else _date(record.created),
+            "timestamp": record.created if self.form.epoch else _date(record.created),
             "message": record.getMessage(),
-            "source": f"{self._form.prefix}.{record.name.removeprefix(_OURS).removeprefix('.')}".removesuffix("."),
+            "source": f"{self.form.prefix}.{record.name.removeprefix(_OURS).removeprefix('.')}".removesuffix("."),
             "data": data,
         }
         return orjson.dumps(line, default=str).decode()
@@ -122,6 +122,13 @@ def to_stdout(level: str, form: Form = Form(), **always: Any) -> StandardOutput:
     logging.basicConfig(handlers=[handler], force=True)
     set_level(level)
     return handler
+
+
+def set_form(form: Form) -> None:
+    """How lines look from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonLines):
+            handler.formatter.form = form
 
 
 def set_level(level: str) -> None:

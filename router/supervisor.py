@@ -34,6 +34,7 @@ from router.descriptors import open_descriptors
 from router.error_pages import with_template_read
 from router.gorouter_page import Outside
 from router.listening import open_all, raise_file_limit
+from router.rolling import UNCHANGEABLE, for_a_roll
 from router.settings import Settings
 from router.settings_rules import check, completed
 from router.slot import Slot
@@ -51,22 +52,6 @@ STUCK_AFTER: Final = 30.0
 """A worker that has not said a word for so long, though asked, serves nobody: it is killed, and replaced."""
 LAST_GRACE: Final = 5.0
 """Beyond drain_timeout: how long workers may take to leave before they are ended, seconds."""
-
-UNCHANGEABLE: Final = (
-    "port",
-    "disable_http",
-    "enable_ssl",
-    "ssl_port",
-    "status",
-    "prometheus",
-    "debug_addr",
-    "go_max_procs",
-    "millrace.address",
-    "millrace.workers",
-    "millrace.tcp_ports",
-    "nats, routing_api, millrace.redis: which of them there are",
-)
-"""Settings that a roll leaves as they are: they belong to the sockets, or are what the workers follow."""
 
 _main = logging.getLogger("router")
 _router = logging.getLogger("router.router")
@@ -282,6 +267,7 @@ class Supervisor:
                 self._ended.rebound(settings)
                 self._log_level = settings.logging.level.lower()
                 logs.set_level(self._log_level)
+                logs.set_form(logs.Form.of(settings.logging))
                 if self._sources is not None:
                     self._sources.change(settings)
                 _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
@@ -294,7 +280,7 @@ class Supervisor:
             settings = with_template_read(completed(given))
             check(settings)
             _check_folder_and_log(settings)
-            fixed = _with_what_a_roll_cannot_change(settings, self._settings)
+            fixed = for_a_roll(settings, self._settings)
             check(fixed)
         except (ConfigError, log_file.CannotLog) as error:
             _log.error("config-not-reloaded", extra={"data": {"problems": str(error).splitlines()}})
@@ -401,34 +387,6 @@ def _check_folder_and_log(settings: Settings) -> None:
         raise ConfigError([problem]) from None
     if settings.access_log.file:
         os.close(log_file.open_for_lines(settings.access_log.file))
-
-
-def _with_what_a_roll_cannot_change(new: Settings, old: Settings) -> Settings:
-    if wanted(new) != wanted(old):  # what the workers follow is settled when they begin
-        new = dataclasses.replace(
-            new,
-            nats=old.nats,
-            routing_api=old.routing_api,
-            millrace=dataclasses.replace(new.millrace, redis=old.millrace.redis),
-        )
-    native = dataclasses.replace(
-        new.millrace,
-        address=old.millrace.address,
-        workers=old.millrace.workers,
-        tcp_ports=old.millrace.tcp_ports,
-    )
-    return dataclasses.replace(
-        new,
-        port=old.port,
-        disable_http=old.disable_http,
-        enable_ssl=old.enable_ssl,
-        ssl_port=old.ssl_port,
-        status=old.status,
-        prometheus=old.prometheus,
-        debug_addr=old.debug_addr,
-        go_max_procs=old.go_max_procs,
-        millrace=native,
-    )
 
 
 def _tell_ignored(keys: Sequence[IgnoredKey]) -> None:

@@ -217,6 +217,12 @@ class TestARoll:
         assert router.workers == before
         assert router.get().status == 200
 
+    def test_the_log_looks_as_the_file_says_now(self, router: Router) -> None:
+        router.configure(logging={"syslog": "another.name", "format": {"timestamp": "rfc3339"}})
+        roll(router)
+        last = [line for line in router.lines() if line["message"] == "rolled"][-1]
+        assert (last["source"], type(last["timestamp"])) == ("another.name.supervisor", str)
+
     def test_what_has_no_effect_is_told_again(self, router: Router) -> None:
         router.configure(prot=80)
         roll(router)
