@@ -6,7 +6,7 @@ holding up a request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from router.access_line import UDP_LIMIT, Entry, shortened, text_of
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from router.answers import Answer
     from router.exchange import Exchange
     from router.line_queue import LineQueue
+    from router.pool import Endpoint
     from router.settings import Settings
 
 
 class LineCopy(Protocol):
     """Who gets a copy of the lines of requests that an app's endpoint was chosen for (gorouter reference 8.5)."""
 
-    def __call__(self, line: bytes, app: str, tags: Mapping[str, str]) -> object:
+    def __call__(self, line: bytes, endpoint: Endpoint) -> object:
         """Called in the loop, so it must not wait. ``line`` has no newline and fits into a datagram."""
 
 
@@ -64,14 +65,12 @@ class AccessLog:
         """An exchange is over ``took`` seconds after its request had come: format and queue its line. Never waits."""
         line = self._lines.line(exchange, took)
         self._offer(line)
-        if self._copies and exchange.endpoint is not None:
-            record = exchange.endpoint.record
-            if record.app:
-                text = line[:-1]
-                if len(text) > UDP_LIMIT:
-                    text = shortened(self._lines.entry(exchange, took), self._lines.clock)
-                for copy in self._copies:
-                    copy(text, record.app, record.tags)
+        if self._copies and exchange.endpoint is not None and exchange.endpoint.record.app:
+            text = line[:-1]
+            if len(text) > UDP_LIMIT:
+                text = shortened(self._lines.entry(exchange, took), self._lines.clock)
+            for copy in self._copies:
+                copy(text, exchange.endpoint)
 
     def refused(self, client: bytes, answer: Answer) -> None:
         """What came from ``client`` (``ip:port``) was no request, and ``answer`` said so."""

@@ -90,6 +90,25 @@ class MindedBackend(Protocol):
     def abort(self) -> None: ...
 
 
+Told = Callable[[Exchange, float], None]
+
+
+class Events(Protocol):
+    """Who is told of single exchanges, and of their attempts."""
+
+    def answered_at_once(self, exchange: Exchange, took: float) -> None:
+        """A response came whole, and the exchange is over."""
+
+    def over(self, exchange: Exchange, took: float) -> None:
+        """An exchange is over otherwise."""
+
+    def head_came(self, exchange: Exchange, plan: ResponsePlan) -> None:
+        """The head of a response whose end is still to come, or of a tunnel."""
+
+    def attempt_failed(self, exchange: Exchange, began: float) -> None:
+        """``began``: monotonic seconds."""
+
+
 class Edge:
     """Accepts client connections through ``client`` and serves them until ``drain`` or ``abort``."""
 
@@ -105,6 +124,11 @@ class Edge:
         self.table = table
         self.metrics = metrics
         self.access_log = access_log
+        self.over: Told | None = None if access_log is None else access_log.exchange_over
+        self.over_at_once: Told | None = self.over
+        """Told of every exchange that is over, and how many seconds it took; ``over_at_once`` of those whose response
+        came whole."""
+        self.events: Events | None = None
         self.timed = access_log is not None or metrics.per_request
         """Whether anybody wants to know when requests were sent on."""
         self.loop = loop
@@ -248,6 +272,17 @@ class Edge:
         for backends in self._backends:
             for backend in list(backends):
                 backend.abort()
+
+    def watch(self, events: Events) -> None:
+        """From now on tell ``events`` of exchanges, too."""
+        self.timed = True
+        self.events = events
+        self.also_tell(events.over, events.answered_at_once)
+
+    def also_tell(self, over: Told, at_once: Told) -> None:
+        """Of exchanges that are over."""
+        self.over = _both(self.over, over)
+        self.over_at_once = _both(self.over_at_once, at_once)
 
     # Connections ------------------------------------------------------------------------------------------------
 
@@ -435,6 +470,18 @@ def _error_pages(settings: Settings) -> ErrorPages | None:
     from router.error_pages import ErrorPages  # noqa: PLC0415 - costs 1 MiB, so not without need
 
     return ErrorPages.from_settings(settings)
+
+
+def _both(first: Told | None, second: Told) -> Told:
+    if first is None:
+        return second
+    told = first
+
+    def both(exchange: Exchange, took: float) -> None:
+        told(exchange, took)
+        second(exchange, took)
+
+    return both
 
 
 def _id_prefix() -> bytes:

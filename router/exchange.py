@@ -450,7 +450,9 @@ class Exchange:
         if attempts is None:
             attempts = self.attempts = Attempts()
         attempts.failed += 1
-        attempts.failed_at = monotonic()
+        began, attempts.failed_at = attempts.failed_at or self.sent_at, monotonic()
+        if self.edge.events is not None:
+            self.edge.events.attempt_failed(self, began)
         opening, attempts.opening = attempts.opening, NOTHING_OPENED
         return opening
 
@@ -592,9 +594,11 @@ class Exchange:
             sent_at = self.sent_at
             if sent_at:
                 metrics.own_times.append(sent_at - self.started)
-            if edge.access_log is not None:
-                edge.access_log.exchange_over(self, took)
+            if edge.over_at_once is not None:
+                edge.over_at_once(self, took)
             self.backend = None
+        elif self.edge.events is not None:
+            self.edge.events.head_came(self, plan)
         self.client.send_response(self, plan, body, complete, now)
 
     def _with_own_lines(self, plan: ResponsePlan) -> ResponsePlan:
@@ -635,6 +639,8 @@ class Exchange:
         self.edge.metrics.websocket_upgrades += self._asks_for_websocket
         if plan.session is not None or self.plan.wants_lines:
             plan = self._with_own_lines(plan)
+        if self.edge.events is not None:
+            self.edge.events.head_came(self, plan)
         request_id = b"" if plan.has_request_id else self.id_field
         self.client.open_tunnel(self, plan.head + request_id, backend, first)
 
@@ -667,8 +673,8 @@ class Exchange:
             (endpoint.meter or metrics.meters.of(endpoint)).durations.append(took)
             if self.sent_at:
                 metrics.own_times.append(self.sent_at - self.started)
-        if edge.access_log is not None:
-            edge.access_log.exchange_over(self, took)
+        if edge.over is not None:
+            edge.over(self, took)
         self.backend = None
 
     def _answer(self, answer: Answer) -> None:

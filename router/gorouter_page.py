@@ -76,7 +76,7 @@ class Outside:
         return cls(
             sources,
             file_descriptors,
-            routes=sources.get("total_routes", max((report["routes"] for report in told), default=0)),
+            routes=max((report["routes"] for report in told), default=0),
             since_update_ms=sources.get("ms_since_last_registry_update", min(silences, default=-1)),
         )
 
@@ -111,7 +111,10 @@ def page(sums: Sums, numbers: Mapping[str, float], statuses: Mapping[str, int], 
         lines += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
     _histogram(lines, "route_lookup_time", {"": sums.histograms["lookup"]})
     _histogram(lines, "gorouter_time", {"": sums.histograms["own_time"]})
-    _histogram(lines, "route_registration_latency", {"": sums.histograms["registration"]}, scale=1000)
+    registrations = sums.histograms["registration"].copy()
+    if "registration_latency" in sources:
+        registrations.add_plain(sources["registration_latency"], registrations.bounds)
+    _histogram(lines, "route_registration_latency", {"": registrations}, scale=1000)
     _histogram(lines, "latency", sums.latency, label="component", scale=1000)
     if sums.http_latency:
         _histogram(lines, "http_latency_seconds", sums.http_latency, label="source_id")

@@ -55,6 +55,11 @@ class Histogram:
         """As Prometheus shows it: how many values are not above each bound, and last how many there are."""
         return list(accumulate(self.counts))
 
+    def copy(self) -> Histogram:
+        copy = Histogram(self.bounds)
+        copy.counts, copy.sum = list(self.counts), self.sum
+        return copy
+
     def plain(self) -> dict[str, Any]:
         """For a message to another process."""
         return {"counts": self.counts, "sum": self.sum}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from router.answers import Answer
 from router.histogram import Histogram
@@ -15,10 +15,22 @@ BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 """Upper bounds of the latency histogram, seconds; one more bucket counts what is slower."""
 
 
+class Listener(Protocol):
+    """Who is told of single requests, a little later and many at a time."""
+
+    def latencies(self, component: str, seconds: list[float]) -> None:
+        """Of exchanges with endpoints of this component."""
+
+    def own_times(self, seconds: list[float]) -> None: ...
+    def lookups(self, nanoseconds: list[float]) -> None: ...
+    def registrations(self, seconds: list[float]) -> None: ...
+
+
 class Metrics:
     """Every figure of one worker since it started."""
 
     __slots__ = (
+        "_listener",
         "_lookups",
         "backend_certificate_refused",
         "backend_connections_opened",
@@ -32,6 +44,8 @@ class Metrics:
         "client_connections_accepted",
         "durations",
         "empty_content_length_header",
+        "envelopes_dropped",
+        "envelopes_sent",
         "latency",
         "log_lines_dropped",
         "lookup",
@@ -100,6 +114,7 @@ class Metrics:
         self.without_lookup = 0
         """Requests that were refused before anybody looked for a route."""
         self._lookups = 0
+        self._listener: Listener | None = None
         self.lookup = Histogram(bounds.lookup)
         self.registration_times: list[float] = []
         """Seconds from an endpoint's own timestamp until it was in the table, since ``settle`` was last called."""
@@ -137,6 +152,9 @@ class Metrics:
         self.tls_handshakes_timed_out = 0
         self.log_lines_dropped = 0
         """Lines of the router's own log that standard output did not take."""
+        self.envelopes_sent = 0
+        """To Loggregator."""
+        self.envelopes_dropped = 0
         self.retries = 0
         """Attempts beyond the first of an exchange."""
         self.backend_connections_opened = 0
@@ -194,6 +212,11 @@ class Metrics:
         else:
             self.bad_gateways += 1
 
+    def tell(self, listener: Listener) -> None:
+        """From now on tell ``listener`` of what is settled."""
+        self._listener = listener
+        self.meters.on_durations = listener.latencies
+
     def settle(self, part: int = 0, parts: int = 1) -> None:
         """Put what has gathered into its buckets: in batches, which costs far less than one by one.
 
@@ -205,11 +228,15 @@ class Metrics:
         self.latency.add(unrouted + self.meters.settle(part, parts))
         own_times, self.own_times = self.own_times, []
         lookups, self.lookup_times = self.lookup_times, []
+        registrations, self.registration_times = self.registration_times, []
         done = self.requests - self.without_lookup
+        remembered, self._lookups = done - self._lookups - len(lookups), done
+        self.registration.add(registrations)
         if self.per_request:
             self.own_time.add(own_times)
             self.lookup.add(lookups)
-            self.lookup.add_same(0.0, done - self._lookups - len(lookups))
-        self._lookups = done
-        registrations, self.registration_times = self.registration_times, []
-        self.registration.add(registrations)
+            self.lookup.add_same(0.0, remembered)
+        if self._listener is not None:
+            self._listener.own_times(own_times)
+            self._listener.lookups(lookups + [0.0] * remembered)
+            self._listener.registrations(registrations)

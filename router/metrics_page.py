@@ -37,6 +37,8 @@ COUNTERS: Final = {
     "tls_handshakes_failed": "TLS handshakes that failed, of clients that sent something.",
     "tls_handshakes_timed_out": "TLS handshakes that a client did not complete in time.",
     "log_lines_dropped": "Lines of the router's own log given up because standard output took none.",
+    "envelopes_sent": "Envelopes of single requests sent to Loggregator.",
+    "envelopes_dropped": "Envelopes that the socket to Loggregator did not take, or nobody listened for.",
     "retries": "Attempts after the first one of an exchange.",
     "backend_connections_opened": "Connections opened to endpoints.",
     "client_connections_accepted": "Client connections accepted.",

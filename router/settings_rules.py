@@ -79,6 +79,11 @@ def _problems(settings: Settings) -> list[str]:
             syslog.receiver(settings.logging.syslog_addr)
         except ValueError as error:
             found.append(f"logging.syslog_addr: {error}")
+    if settings.logging.loggregator_enabled:
+        try:
+            syslog.receiver(settings.logging.metron_address)
+        except ValueError as error:
+            found.append(f"logging.metron_address: {error}")
     found += tls_check.problems(settings)
     found += rewriting.problems(settings.http_rewrite)
     try:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import uvloop
@@ -44,6 +44,9 @@ from router.status import NoWorker
 from router.status_ports import StatusPorts
 from router.tls.certificates import with_files_read
 from router.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from router.loggregator.figures import Figures
 
 REPORT_EVERY: Final = 5.0
 """Seconds between two rounds of questions to the workers: what a killed one had counted is known up to then."""
@@ -78,6 +81,8 @@ class Supervisor:
         if self._wanted.process:
             self._sources = SourcesProcess(self._settings, self._cannot_start, self._may_serve)
         self._exit_code = 0
+        self._figures: Figures | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
@@ -118,6 +123,7 @@ class Supervisor:
             self._spawn(slot.keep())
         self._spawn(self._watch())
         self._spawn(self._announce(place))
+        self._tell_loggregator()
         await self._over.wait()
         began = monotonic()
         for task in self._tasks:
@@ -150,6 +156,16 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
+
+    def _tell_loggregator(self) -> None:
+        """What the settings now want it to be told."""
+        if self._telling is not None:
+            self._telling.cancel()
+        if self._settings.logging.loggregator_enabled and self._settings.enable_envelope_v1_metrics:
+            from router.loggregator.figures import Figures  # noqa: PLC0415 - costs 1 MiB, so not without need
+
+            self._figures = self._figures or Figures(self)
+            self._telling = self._spawn(self._figures.run(self._settings))
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -270,6 +286,7 @@ class Supervisor:
                 logs.set_form(logs.Form.of(settings.logging))
                 if self._sources is not None:
                     self._sources.change(settings)
+                self._tell_loggregator()
                 _log.info("rolled", extra={"data": {"workers": len(self._slots)}})
 
     def _reloaded(self) -> Settings | None:
@@ -297,15 +314,17 @@ class Supervisor:
         while True:
             await asyncio.sleep(REPORT_EVERY)
             workers = self._workers()
-            await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in workers), self._ask_sources())
+            await self._ask_for_reports()
             for worker in workers:
                 if monotonic() - worker.heard > STUCK_AFTER:
                     _log.error("worker-stuck", extra={"data": {"slot": worker.slot, "pid": worker.pid}})
                     worker.kill()
 
-    async def _ask_sources(self) -> None:
+    async def _ask_for_reports(self) -> None:
+        asked: list[Coroutine[Any, Any, Message]] = [worker.report(REPORT_PATIENCE) for worker in self._workers()]
         if self._sources is not None:
-            await self._sources.report(REPORT_PATIENCE)
+            asked.append(self._sources.report(REPORT_PATIENCE))
+        await asyncio.gather(*asked)
 
     def trouble(self) -> str:
         """Why the router should get no new traffic, in one line; empty when it should."""
@@ -316,22 +335,35 @@ class Supervisor:
 
     async def metrics(self) -> str:
         """The page of /metrics; a worker that does not answer is shown with its latest known figures."""
-        await asyncio.gather(*(worker.report(REPORT_PATIENCE) for worker in self._workers()))
+        await self._ask_for_reports()
         return metrics_page.page(
             self._ended,
             [(str(slot.index), slot.current.latest) for slot in self._slots if slot.current in slot.workers],
             [worker.latest for slot in self._slots for worker in slot.workers if worker is not slot.current],
             restarts=sum(slot.restarts for slot in self._slots),
             healthy=not self.trouble(),
-            outside=self._outside(),
+            outside=self.outside(),
         )
 
-    def _outside(self) -> Outside:
+    def totals(self) -> metrics_page.Totals:
+        """What all workers counted, as far as they have told."""
+        return self._ended.with_those_of(self.reports())
+
+    def reports(self) -> list[Message]:
+        """The latest ones of all living workers."""
+        return [worker.latest for worker in self._workers()]
+
+    def outside(self) -> Outside:
         """What Gorouter's metrics tell besides what workers count."""
-        workers = self._workers()
-        return Outside.of(
-            {}, [worker.latest for worker in workers], open_descriptors([os.getpid(), *(w.pid for w in workers)])
-        )
+        sources = self._sources.figures if self._sources is not None else {}
+        return Outside.of(sources, self.reports(), open_descriptors(self.pids()))
+
+    def pids(self) -> list[int]:
+        """Of all processes of the router."""
+        children = [worker.pid for worker in self._workers()]
+        if self._sources is not None and self._sources.pid is not None:
+            children.append(self._sources.pid)
+        return [os.getpid(), *children]
 
     async def prometheus(self) -> str:
         """The page of prometheus.port."""

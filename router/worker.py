@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -40,6 +40,9 @@ from router.sharding import accepted_segments
 from router.sources.memory import FILE as ANNOUNCED
 from router.sources.stream_follower import StreamFollower
 from router.table import RouteTable
+
+if TYPE_CHECKING:
+    from router.loggregator.worker_side import WorkerSide
 
 SNAPSHOT: Final = "routes.snapshot"
 """In the folder of the setting millrace.data."""
@@ -70,6 +73,9 @@ class Worker:
         self._metrics = Metrics.from_settings(settings)
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
+        self._loggregator = _loggregator(settings)
+        if self._loggregator is not None:
+            self._loggregator.attach(self._edge, self._access_log)
         self._caught_up = asyncio.Event()
         self._may_serve = asyncio.Event()
         if not start["must_wait"]:
@@ -124,7 +130,10 @@ class Worker:
             finished.result()
 
     async def _follow_and_serve(self) -> None:
-        await asyncio.gather(self._follower.run(), self._serve_when_caught_up(), self._listeners.watch())
+        works = [self._follower.run(), self._serve_when_caught_up(), self._listeners.watch()]
+        if self._loggregator is not None:
+            works.append(self._loggregator.run())
+        await asyncio.gather(*works)
 
     async def _serve_when_caught_up(self) -> None:
         await self._caught_up.wait()
@@ -227,6 +236,8 @@ class Worker:
     def _report(self) -> Message:
         follower = self._follower
         self._metrics.log_lines_dropped = logs.dropped()
+        if self._loggregator is not None:
+            self._loggregator.count(self._metrics)
         return {
             "counted": counted(self._metrics, self._access_log.dropped if self._access_log else 0),
             **cost(),
@@ -240,7 +251,17 @@ class Worker:
             "unconfirmed": follower.unconfirmed,
             "routes": len(self._table),
             "endpoints": self._table.endpoint_count,
+            **(self._loggregator.report() if self._loggregator is not None else {}),
         }
+
+
+def _loggregator(settings: Settings) -> WorkerSide | None:
+    """None where nothing is to be sent."""
+    if not settings.logging.loggregator_enabled:
+        return None
+    from router.loggregator.worker_side import WorkerSide  # noqa: PLC0415 - costs 1 MiB, so not without need
+
+    return WorkerSide(settings)
 
 
 def _settle_memory() -> None:

@@ -76,6 +76,11 @@ class SourcesProcess:
         """The latest known ones, of all lives of the process together; {}: none yet."""
         return summed(self._earlier, self._latest)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
+
     def open(self) -> None:
         """Opens the socket. Raises CannotListen."""
         folder = Path(self._settings.millrace.data).absolute()

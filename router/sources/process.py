@@ -20,6 +20,7 @@ import uvloop
 
 from router import logs, stacks
 from router.control import Channel, Message
+from router.meters import Bounds
 from router.own_process import cost, leave_signals_to
 from router.registry.writer import RegistryWriter
 from router.settings import Settings, from_plain
@@ -55,7 +56,7 @@ class Sources:
         self._started = loop.time()
         self._first = bool(start["first"])
         self._ready = not self._first
-        self._latencies = Latencies(settings.prometheus.meters.route_registration_latency_histogram_buckets)
+        self._latencies = Latencies(Bounds.from_settings(settings).registration)
         threshold = settings.droplet_stale_threshold
         self._stream: Stream | None = None
         self._bridge: Bridge | None = None

@@ -10,6 +10,7 @@ import pytest
 from router.access_line import UDP_LIMIT
 from router.access_log import AccessLog
 from router.log_file import LogFile
+from router.pool import Endpoint
 from router.settings import Logging, Settings
 from tests.router.access_lines import parse
 from tests.router.http2.frames import Kind, frame
@@ -27,9 +28,9 @@ class TestCopies:
     """Gorouter reference 8.5: the copy for Loggregator."""
 
     def test_are_of_requests_that_an_apps_endpoint_was_chosen_for(self) -> None:
-        copies: list[tuple[bytes, str, dict[str, str]]] = []
+        copies: list[tuple[bytes, Endpoint]] = []
         log = AccessLog(Settings(), [])
-        log.copy_to(lambda line, app, tags: copies.append((line, app, dict(tags))))
+        log.copy_to(lambda line, endpoint: copies.append((line, endpoint)))
         with backend(answering(OK)) as one, backend(answering(OK)) as other, running_edge(None, log) as edge:
             edge.register("app.test", one.port, app="app-1", tags={"component": "c"})
             edge.register("plain.test", other.port)
@@ -38,8 +39,8 @@ class TestCopies:
                 client.send(b"GET /x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
                 client.message()
             client.close()
-        [(line, app, tags)] = copies
-        assert (app, tags) == ("app-1", {"component": "c"})
+        [(line, endpoint)] = copies
+        assert (endpoint.record.app, endpoint.record.tags) == ("app-1", {"component": "c"})
         assert parse(line + b"\n").request == b"GET /x HTTP/1.1"
 
     def test_fit_into_a_datagram(self) -> None:
@@ -48,7 +49,7 @@ class TestCopies:
             max_request_header_bytes=200_000, extra_headers_to_log=("X-A", "X-B", "X-C", "X-D", "X-E", "Nothing")
         )
         log = AccessLog(settings, [])
-        log.copy_to(lambda line, _app, _tags: copies.append(line))
+        log.copy_to(lambda line, _endpoint: copies.append(line))
         with backend(answering(OK)) as app, running_edge(settings, log) as edge:
             edge.register("app.test", app.port, app="app-1")
             client = edge.connect()

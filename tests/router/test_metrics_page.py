@@ -15,7 +15,7 @@ from tests.router.prometheus_text import families
 
 BY_GOROUTER = {"meters", "unrouted", "service_responses", "lookup", "own_time", "registration"}
 """What `router.gorouter_metrics` reports."""
-GATHERING = {"durations", "own_times", "lookup_times", "registration_times", "without_lookup", "_lookups"}
+GATHERING = {"durations", "own_times", "lookup_times", "registration_times", "without_lookup", "_lookups", "_listener"}
 """What only waits to be settled."""
 
 
