@@ -147,6 +147,22 @@ class TestBodies:
                 client.send(b"HEAD / HTTP/1.1\r\nHost: app.test\r\n\r\n")
                 assert client.message(bodiless=True).get("Content-Length") == b"1000"
 
+    def test_a_response_may_begin_while_the_request_goes_on(self, edge: RunningEdge) -> None:
+        def talking(wire: Wire) -> None:
+            wire.head()
+            wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            wire.read_exactly(15)
+            wire.send(b"1\r\nb\r\n0\r\n\r\n")
+
+        with backend(talking) as app:
+            edge.register("app.test", app.port)
+            client = edge.connect()
+            client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert client.head().status == 200
+            assert client.read_exactly(6) == b"1\r\na\r\n"
+            client.send(b"5\r\nhello\r\n0\r\n\r\n")
+            assert client.read_exactly(11) == b"1\r\nb\r\n0\r\n\r\n"
+
     def test_a_response_before_the_end_of_the_request_ends_the_connection(self, edge: RunningEdge) -> None:
         def too_large(wire: Wire) -> None:
             wire.head()
