@@ -429,36 +429,35 @@ class TestTimeouts:
         for app in apps:
             app.close()
 
-    @pytest.mark.parametrize(
-        ("protocol", "delay", "pause"),
-        [
-            pytest.param("WebSocket", 1.1, 0.0, id="not for a websocket upgrade, however late, nor what follows"),
-            pytest.param("other", 0.0, 1.1, id="ours: nor for what follows other upgrades"),
-        ],
-    )
-    def test_upgrades(self, timed: Registered, protocol: str, delay: float, pause: float) -> None:
-        host = fresh_host()
+    def test_upgrades(self, timed: Registered) -> None:
+        """Not for a websocket upgrade, however late it is accepted; other upgrades have to be accepted in time. Ours:
+        nor for what follows an upgrade of another kind. Side by side, since each has to outlast the timeout."""
+        late, other, never = (fresh_host() for _ in range(3))
 
         def accepting(wire: Wire) -> None:
-            wire.head()
-            time.sleep(delay)
+            protocol = (wire.head().get("Upgrade") or b"").decode()
+            if protocol == "WebSocket":
+                time.sleep(1.1)
             wire.send(head("101 Switching Protocols", "Connection: Upgrade", f"Upgrade: {protocol}"))
             wire.send(wire.read_exactly(5).upper())
             wire.read_to_end()
 
-        with backend(accepting) as app:
-            timed.register((host, at(app, "a")))
-            with timed.waiting(host, "/", "Connection: Upgrade", f"Upgrade: {protocol}") as wire:
-                assert wire.head().status == 101
-                time.sleep(pause)
-                wire.send(b"hello")
-                assert wire.read_exactly(5) == b"HELLO"
+        def upgrading(host: str, protocol: str) -> AbstractContextManager[Wire]:
+            return timed.waiting(host, "/", "Connection: Upgrade", f"Upgrade: {protocol}")
 
-    def test_other_upgrades_have_to_be_accepted_in_time(self, timed: Registered) -> None:
-        host = fresh_host()
-        with backend(unmoved) as app:
-            timed.register((host, at(app, "a")))
-            assert timed.ask(host, "/", "Connection: Upgrade", "Upgrade: other").status == 504
+        with backend(accepting) as app, backend(unmoved) as silent:
+            timed.register((late, at(app, "a")), (other, at(app, "a")), (never, at(silent, "a")))
+            with (
+                upgrading(late, "WebSocket") as websocket,
+                upgrading(other, "other") as tunnel,
+                upgrading(never, "other") as refused,
+            ):
+                assert tunnel.head().status == 101
+                assert refused.head().status == 504
+                assert websocket.head().status == 101
+                for wire in (websocket, tunnel):
+                    wire.send(b"hello")
+                    assert wire.read_exactly(5) == b"HELLO"
 
     def test_ours_there_is_no_wait_for_100_continue(self, router: Registered) -> None:
         """The backend's own 100 is waited for; the original makes one itself after a second."""
