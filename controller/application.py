@@ -17,11 +17,16 @@ from controller.uaa import endpoints
 from controller.uaa.service import Uaa
 from controller.v3 import api as v3
 from controller.v3 import (
+    app_environment,
+    app_features,
+    apps,
+    current_droplet,
     destinations,
     domains,
     feature_flags,
     jobs,
     organizations,
+    processes,
     roles,
     roots,
     routes,
@@ -40,6 +45,11 @@ MODULES: Final = (
     domains,
     routes,
     destinations,
+    apps,
+    app_environment,
+    app_features,
+    current_droplet,
+    processes,
     feature_flags,
 )
 """Of the V3 API, in the order in which the document lists them."""

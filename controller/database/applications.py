@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, func, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship, synonym
 
 from controller.database.base import Base, Guid, Labelled, Resource, Row, new_guid
 from controller.database.secrets import Sealed
@@ -22,7 +22,8 @@ class App(Labelled, Base):
     lifecycle_type: Mapped[str] = mapped_column(String(16), default="buildpack")
     lifecycle_data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Buildpacks and stack; nothing for docker."""
-    environment_variables: Mapped[dict[str, Any]] = mapped_column(Sealed, default=dict)
+    environment_variables: Mapped[dict[str, Any]] = mapped_column(Sealed, default=dict, deferred=True)
+    """Not read, and not unsealed, with every row of a list."""
     droplet_guid: Mapped[str | None] = mapped_column(Guid)
     """The current droplet. Not a foreign key: droplets refer to their app already."""
     max_task_sequence_id: Mapped[int] = mapped_column(default=0)
@@ -32,7 +33,9 @@ class App(Labelled, Base):
     file_based_vcap_services_enabled: Mapped[bool] = mapped_column(default=False)
     buildpack_cache_sha256: Mapped[str | None] = mapped_column(String(64))
 
-    space: Mapped[Space] = relationship(lazy="joined")
+    state = synonym("desired_state")
+    """As the API calls it, in lists that are ordered by it."""
+    space: Mapped[Space] = relationship(lazy="joined", innerjoin=True)
     processes: Mapped[list[Process]] = relationship(back_populates="app", passive_deletes=True)
 
     __table_args__ = (

@@ -98,9 +98,9 @@ def _problem(item: Any) -> str:
     match kind:
         case "missing":
             return f"{name} can't be blank"
-        case "string_too_short":
+        case "string_too_short" | "too_short" if isinstance(item["input"], str):
             return f"{name} is too short (minimum is {context['min_length']} character(s))"
-        case "string_too_long":
+        case "string_too_long" | "too_long" if isinstance(item["input"], str):
             return f"{name} is too long (maximum is {context['max_length']} characters)"
         case "greater_than_equal":
             return f"{name} must be greater than or equal to {context['ge']}"

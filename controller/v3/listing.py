@@ -100,11 +100,13 @@ class Listing:
         present: Callable[[Any], dict[str, Any]],
         *conditions: ColumnElement[bool],
         statement: Select[Any] | None = None,
+        prepare: Callable[[Sequence[Any]], None] | None = None,
         included: Callable[[Sequence[Any]], dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """One page of the list that the call asks for, of rows that meet ``conditions``.
 
-        ``statement`` selects the model, joined with what conditions need. Raises ApiError (BadQueryParameter).
+        ``statement`` selects the model, joined with what conditions need. ``prepare`` sees the page's rows before they
+        are presented: to read at once what all of them need. Raises ApiError (BadQueryParameter).
         """
         query = call.query
         self.check(query)
@@ -120,6 +122,8 @@ class Listing:
         )
         ordered = rows.order_by(*self._order(query)).offset((page - 1) * per_page).limit(per_page)
         found = session.scalars(ordered).unique().all()
+        if prepare is not None:
+            prepare(found)
         body: dict[str, Any] = {
             "pagination": pagination(call, page, per_page, total or 0),
             "resources": [present(row) for row in found],

@@ -8,7 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from controller.database.applications import App, Droplet
 from tests.controller.running import Controller
 
 _numbers = count(1)
@@ -33,6 +36,49 @@ def space(controller: Controller, organization_guid: str = "", **more: Any) -> d
     assert response.status_code == 201, response.text
     made: dict[str, Any] = response.json()
     return made
+
+
+def app(controller: Controller, space_guid: str = "", **more: Any) -> dict[str, Any]:
+    """A stopped app, in a space of its own unless one is named."""
+    place = space_guid or space(controller)["guid"]
+    body = {"name": name("app"), "relationships": {"space": {"data": {"guid": place}}}, **more}
+    response = controller.admin.post("/v3/apps", json=body)
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def droplet(controller: Controller, app_guid: str, **more: Any) -> str:
+    """The guid of a staged droplet of the app, as a stager leaves it."""
+
+    def work(session: Session) -> str:
+        owner = session.scalars(select(App).where(App.guid == app_guid)).unique().one()
+        values = {"state": "STAGED", "stack": "cflinuxfs4", "process_types": {"web": "run web"}, **more}
+        made = Droplet(app=owner, labels={}, annotations={}, **values)
+        session.add(made)
+        session.flush()
+        return made.guid
+
+    return controller.database.write(work)
+
+
+def set_droplet(controller: Controller, app_guid: str, **more: Any) -> str:
+    """A new droplet, and it is the app's current one."""
+    guid = droplet(controller, app_guid, **more)
+    path = f"/v3/apps/{app_guid}/relationships/current_droplet"
+    response = controller.admin.patch(path, json={"data": {"guid": guid}})
+    assert response.status_code == 200, response.text
+    return guid
+
+
+def started_app(controller: Controller, space_guid: str = "", **more: Any) -> dict[str, Any]:
+    """With a droplet of one web process."""
+    made = app(controller, space_guid, **more)
+    set_droplet(controller, made["guid"])
+    response = controller.admin.post(f"/v3/apps/{made['guid']}/actions/start")
+    assert response.status_code == 200, response.text
+    started: dict[str, Any] = response.json()
+    return started
 
 
 @dataclass(frozen=True)
