@@ -17,6 +17,7 @@ from router.histogram import Histogram
 from router.meters import Bounds
 from router.metrics import BUCKETS, Metrics
 from router.settings import Settings
+from router.varz import Counts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -98,6 +99,7 @@ class Totals:
         """Responses by status code."""
         self.latency = Histogram(BUCKETS)
         self.gorouter = gorouter or Sums(Bounds())
+        self.apps = Counts()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Totals:
@@ -118,12 +120,14 @@ class Totals:
             self.statuses[code] = self.statuses.get(code, 0) + count
         self.latency.add_plain(more["latency"], BUCKETS)
         self.gorouter.add(more["gorouter"])
+        self.apps.add(report.get("apps", {}))
 
     def with_those_of(self, reports: Iterable[Message]) -> Totals:
         """A copy to which ``reports`` are added."""
         copy = Totals(self.gorouter.copy())
         copy.numbers, copy.statuses = dict(self.numbers), dict(self.statuses)
         copy.latency.add_plain(self.latency.plain(), BUCKETS)
+        copy.apps = self.apps.copy()
         for report in reports:
             copy.add(report)
         return copy

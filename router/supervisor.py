@@ -19,10 +19,12 @@ import os
 import signal
 import socket
 import sys
+import zlib
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import orjson
 import uvloop
@@ -34,6 +36,7 @@ from router.descriptors import open_descriptors
 from router.error_pages import with_template_read
 from router.gorouter_page import Outside
 from router.listening import open_all, raise_file_limit
+from router.own_process import cost
 from router.rolling import UNCHANGEABLE, for_a_roll
 from router.settings import Settings
 from router.settings_rules import check, completed
@@ -43,6 +46,8 @@ from router.sources.wanted import wanted
 from router.status import NoWorker
 from router.status_ports import StatusPorts
 from router.tls.certificates import with_files_read
+from router.varz import LevelCounts, Varz
+from router.vcap_trace import own_address
 from router.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -81,6 +86,9 @@ class Supervisor:
         if self._wanted.process:
             self._sources = SourcesProcess(self._settings, self._cannot_start, self._may_serve)
         self._exit_code = 0
+        self._level_counts = LevelCounts.begin()
+        router_id = self._sources.router_id if self._sources is not None else f"{settings.index}-{uuid4()}"
+        self._varz = Varz(settings, router_id, f"{own_address()}:{settings.status.port}")
         self._figures: Figures | None = None
         self._telling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -105,6 +113,8 @@ class Supervisor:
         source = ""
         if self._sources is not None:
             self._sources.open()
+            if settings.status.enable_deprecated_varz_healthz_endpoints:
+                self._sources.component = {"said": self._varz.component(), "started": self._varz.started}
             source = self._sources.path if self._wanted.stream else ""
             self._spawn(self._sources.keep())
         self._slots = [
@@ -124,6 +134,8 @@ class Supervisor:
         self._spawn(self._watch())
         self._spawn(self._announce(place))
         self._tell_loggregator()
+        if settings.publish_active_apps_interval and self._sources is not None:
+            self._spawn(self._publish_active_apps(self._sources, settings.publish_active_apps_interval))
         await self._over.wait()
         began = monotonic()
         for task in self._tasks:
@@ -315,10 +327,19 @@ class Supervisor:
             await asyncio.sleep(REPORT_EVERY)
             workers = self._workers()
             await self._ask_for_reports()
+            if self._settings.status.enable_deprecated_varz_healthz_endpoints:
+                self._varz.tick(self.totals())
             for worker in workers:
                 if monotonic() - worker.heard > STUCK_AFTER:
                     _log.error("worker-stuck", extra={"data": {"slot": worker.slot, "pid": worker.pid}})
                     worker.kill()
+
+    async def _publish_active_apps(self, sources: SourcesProcess, interval: float) -> None:
+        """Gorouter reference 1.1."""
+        while True:
+            await asyncio.sleep(interval)
+            apps = {app for answer in await self._ask_all("active-apps") for app in answer["apps"]}
+            sources.publish("router.active_apps", zlib.compress(orjson.dumps(sorted(apps))))
 
     async def _ask_for_reports(self) -> None:
         asked: list[Coroutine[Any, Any, Message]] = [worker.report(REPORT_PATIENCE) for worker in self._workers()]
@@ -371,8 +392,10 @@ class Supervisor:
 
     async def varz(self) -> str:
         """The page of /varz."""
-        told = {"type": "Router", "index": self._settings.index, "healthy": not self.trouble()}
-        return orjson.dumps(told).decode() + "\n"
+        await self._ask_for_reports()
+        own = {"log_counts": self._level_counts.counts, **cost(), "endpoints": 0}
+        page = self._varz.page(self.totals(), self.outside(), [*self.reports(), own])
+        return orjson.dumps(page).decode() + "\n"
 
     async def stacks(self) -> str:
         """Of this process and of every worker that answers."""

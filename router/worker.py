@@ -25,6 +25,7 @@ import uvloop
 
 from router import logs, stacks
 from router.access_log import AccessLog
+from router.app_counts import AppCounts
 from router.control import Channel, Message
 from router.edge import Edge
 from router.listeners import Listeners
@@ -40,6 +41,7 @@ from router.sharding import accepted_segments
 from router.sources.memory import FILE as ANNOUNCED
 from router.sources.stream_follower import StreamFollower
 from router.table import RouteTable
+from router.varz import LevelCounts
 
 if TYPE_CHECKING:
     from router.loggregator.worker_side import WorkerSide
@@ -73,6 +75,10 @@ class Worker:
         self._metrics = Metrics.from_settings(settings)
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
+        self._apps = AppCounts.from_settings(settings)
+        if self._apps is not None:
+            self._apps.attach(self._edge)
+        self._level_counts = LevelCounts.begin()
         self._loggregator = _loggregator(settings)
         if self._loggregator is not None:
             self._loggregator.attach(self._edge, self._access_log)
@@ -165,6 +171,9 @@ class Worker:
                 case "connections":
                     active, idle = self._edge.census()
                     self._channel.send({"say": "connections", "id": order["id"], "active": active, "idle": idle})
+                case "active-apps":
+                    apps = self._apps.take_active() if self._apps is not None else []
+                    self._channel.send({"say": "active-apps", "id": order["id"], "apps": apps})
                 case "stacks":
                     text = stacks.page(f"worker, process {os.getpid()}")
                     self._channel.send({"say": "stacks", "id": order["id"], "text": text})
@@ -251,6 +260,8 @@ class Worker:
             "unconfirmed": follower.unconfirmed,
             "routes": len(self._table),
             "endpoints": self._table.endpoint_count,
+            "log_counts": self._level_counts.counts,
+            "apps": self._apps.report() if self._apps is not None else {},
             **(self._loggregator.report() if self._loggregator is not None else {}),
         }
 

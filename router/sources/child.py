@@ -8,6 +8,7 @@ as a whole: that the first process of its life finds no NATS server.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import logging
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from router.control import BrokenChannel, Channel, Message
@@ -46,7 +47,9 @@ class SourcesProcess:
         self._settings = settings
         self._on_fatal = on_fatal
         self._on_ready = on_ready
-        self._router_id = f"{settings.index}-{uuid4()}"
+        self.router_id = f"{settings.index}-{uuid4()}"
+        self.component: dict[str, Any] | None = None
+        """Where the router is announced as a component: what is ``said`` of it, and when it ``started``."""
         self._listening: socket.socket | None = None
         self._folder: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -160,6 +163,12 @@ class SourcesProcess:
         if self._channel is not None:
             self._channel.send({"do": "log-level", "level": level})
 
+    def publish(self, subject: str, payload: bytes) -> None:
+        """Have it said by NATS; lost where there is no process, or no connection."""
+        if self._channel is not None:
+            said = base64.b64encode(payload).decode()
+            self._channel.send({"do": "publish", "subject": subject, "payload": said})
+
     async def stop(self) -> None:
         """End it, and give the socket up; returns when it is gone."""
         self._ending = True
@@ -202,7 +211,8 @@ class SourcesProcess:
                 "settings": dataclasses.asdict(self._settings),
                 "log_level": self._log_level,
                 "first": self._first,
-                "router_id": self._router_id,
+                "router_id": self.router_id,
+                "component": self.component,
             }
         )
         try:

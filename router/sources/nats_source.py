@@ -40,6 +40,8 @@ SLICE_SECONDS: Final = 0.002
 _GREET: Final = "router.greet"
 _START: Final = "router.start"
 _ALL: Final = "router.*"
+_ANNOUNCE: Final = "vcap.component.announce"
+_DISCOVER: Final = "vcap.component.discover"
 
 _log = logging.getLogger("router.nats")
 
@@ -85,15 +87,17 @@ class NatsSource:
         ping_interval: float,
         first: bool,
         on_change: Callable[[], None] = lambda: None,
+        component: Callable[[], bytes] | None = None,
     ) -> None:
         """``first``: whether the router begins, and should not without NATS. ``on_change`` is called when the
-        connection comes or goes."""
+        connection comes or goes. ``component``: what is announced of the router as a component; None: nothing is."""
         self._settings = settings
         self._intake = intake
         self._introduction = introduction.packed()
         self._ping_interval = ping_interval
         self._first = first
         self._on_change = on_change
+        self._component = component
         self._client: Client | None = None
         self._subscription: Subscription | None = None
         self._closed = asyncio.Event()
@@ -132,6 +136,9 @@ class NatsSource:
             url = self._client.connected_url
             place = "" if url is None else url.netloc.rpartition("@")[2]
             _log.info("Successfully-connected-to-nats", extra={"data": {"host": place, "addr": place}})
+            if self._component is not None:
+                await self._client.subscribe(_DISCOVER, cb=self._answer_discovery)
+                await self._client.publish(_ANNOUNCE, self._component())
             await self._begin_to_hear()
             await self._closed.wait()
             raise NatsClosed(str(self._client.last_error or "the connection was closed"))
@@ -215,6 +222,15 @@ class NatsSource:
         if perf_counter() - self._slice_began > SLICE_SECONDS:
             await asyncio.sleep(0)
             self._slice_began = perf_counter()
+
+    async def _answer_discovery(self, message: Msg) -> None:
+        if message.reply and self._client is not None and self._component is not None:
+            await self._client.publish(message.reply, self._component())
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Say it if there is a connection."""
+        if self._client is not None and self.connected:
+            await self._client.publish(subject, payload)
 
     async def _begin_to_hear(self) -> None:
         assert self._client is not None

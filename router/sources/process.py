@@ -7,6 +7,7 @@ no traffic; whatever it does, and even its death, must cost no request. It must 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import logging
@@ -14,8 +15,9 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import uvloop
 
 from router import logs, stacks
@@ -37,10 +39,10 @@ from router.sources.probe import Probe
 from router.sources.pruning import Pruner
 from router.sources.stream import Stream
 from router.sources.wanted import wanted
+from router.varz import uptime
+from router.vcap_trace import own_address
 
 TIDY_EVERY: Final = 1.0
-_OUTSIDE: Final = ("1.2.3.4", 9)
-"""Any address that is not this machine's: the one we would speak from is ours."""
 
 _log = logging.getLogger("router.sources")
 
@@ -56,6 +58,7 @@ class Sources:
         self._started = loop.time()
         self._first = bool(start["first"])
         self._ready = not self._first
+        self._told_of_component: dict[str, Any] = start["component"] or {}
         self._latencies = Latencies(Bounds.from_settings(settings).registration)
         threshold = settings.droplet_stale_threshold
         self._stream: Stream | None = None
@@ -95,6 +98,7 @@ class Sources:
                 ping_interval=settings.nats_client_ping_interval,
                 first=self._first,
                 on_change=self._hearing_changed,
+                component=self._component if start["component"] is not None else None,
             )
         self._pruner = Pruner(
             self._table,
@@ -104,6 +108,11 @@ class Sources:
             answers=Probe(settings).answers,
         )
         self._memory = Memory(Path(settings.millrace.data) / FILE, self._table, threshold=threshold)
+
+    def _component(self) -> bytes:
+        """What the router says of itself as a component, now (reference 1.1)."""
+        told = self._told_of_component
+        return orjson.dumps({**told["said"], "uptime": uptime(time.time() - told["started"])})
 
     async def run(self) -> None:
         """Until the supervisor says stop or is gone. Raises what went wrong."""
@@ -145,6 +154,9 @@ class Sources:
                     self._channel.send({"say": "stacks", "text": text})
                 case "log-level":
                     logs.set_level(order["level"])
+                case "publish":
+                    if self._nats is not None:
+                        await self._nats.publish(order["subject"], base64.b64decode(order["payload"]))
                 case "stop":
                     return
 
@@ -225,16 +237,6 @@ class Sources:
             **self._latencies.report(),
             **cost(),
         }
-
-
-def own_address() -> str:
-    """The address that others reach this machine by, as far as it can know; loopback where there is no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(_OUTSIDE)
-        except OSError:
-            return "127.0.0.1"
-        return str(sock.getsockname()[0])
 
 
 def _settle_memory() -> None:
