@@ -49,7 +49,7 @@ class Controller:
         self.start()
         self.database = Database(database_url or f"sqlite:///{folder}/data/controller.db")
         KEYS.hold({"local": (folder / "data" / "encryption.key").read_bytes()})
-        self._issuer = Issuer(SigningKeys(self.database), UAA_URL)
+        self._issuer = Issuer(SigningKeys(self.database), str(self._settings["uaa_url"]))
         self.admin = self.client("admin", "cloud_controller.admin")
 
     def start(self) -> None:
