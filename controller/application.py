@@ -30,6 +30,9 @@ from controller.v3 import (
     roles,
     roots,
     routes,
+    service_credential_bindings,
+    service_instances,
+    service_route_bindings,
     spaces,
     users,
 )
@@ -50,6 +53,9 @@ MODULES: Final = (
     app_features,
     current_droplet,
     processes,
+    service_instances,
+    service_credential_bindings,
+    service_route_bindings,
     feature_flags,
 )
 """Of the V3 API, in the order in which the document lists them."""

@@ -32,6 +32,7 @@ _KNOWN: Final = {
     "ResourceBeingDeleted": (10020, UNPROCESSABLE),
     "UaaUnavailable": (20004, 503),
     "AsyncServiceInstanceOperationInProgress": (60016, CONFLICT),
+    "ServiceInstanceAlreadyBoundToSameRoute": (130008, BAD_REQUEST),
     "InternalDomainCannotBeDeleted": (130009, UNPROCESSABLE),
     "PackageBitsAlreadyUploaded": (150004, BAD_REQUEST),
     "BlobstoreUnavailable": (150006, 502),
