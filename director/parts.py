@@ -1,4 +1,4 @@
-"""The parts of a Millrace on one machine: Redis, the router, the sample backend. Started, ready, watched, stopped.
+"""The parts of a Millrace on one machine: Redis, router, controller, sample backend. Started, ready, watched, stopped.
 
 Each part is a child process that ends with this one. Must never call a part ready that does not answer, nor leave one
 running: they stop in the reverse of their order, so that the registry is the last to go.
@@ -28,6 +28,10 @@ from router.registry.writer import RegistryWriter
 
 LOOPBACK: Final = "127.0.0.1"
 ROUTE: Final = "hello.localhost"
+SYSTEM_DOMAIN: Final = "localhost"
+APPS_DOMAIN: Final = "apps.localhost"
+API: Final = f"api.{SYSTEM_DOMAIN}"
+UAA: Final = f"uaa.{SYSTEM_DOMAIN}"
 NAMES: Final = ("localhost", "*.localhost", ROUTE, "*.apps.localhost", LOOPBACK, "::1")
 """What the certificate is for. Many clients refuse ``*.localhost`` as they would ``*.com``: so ROUTE is named too."""
 READY_SECONDS: Final = 30.0
@@ -39,6 +43,7 @@ _NOT_FROM_HERE: Final = {"PYTHONSAFEPATH": "1"}
 _BACKEND_GRACE: Final = 10.0
 """The backend's own bounds together, and some more: leaving the registry, then finishing what is in flight."""
 _ROUTER_GRACE: Final = 2.0
+_CONTROLLER_GRACE: Final = 8.0
 _LINE_CHARS: Final = 500
 
 
@@ -65,6 +70,8 @@ class Plan:
     workers: int
     redis: str
     """URL; empty for an embedded one."""
+    controller: bool = True
+    """Whether the Cloud Controller is a part."""
 
     @property
     def logs(self) -> Path:
@@ -86,6 +93,28 @@ class Plan:
             "status": {"host": LOOPBACK, "port": self.status_port, "routes": {"port": self.status_port}},
             "drain_timeout": f"{DRAIN_SECONDS}s",
             "millrace": {"address": LOOPBACK, "redis": redis, "data": str(self.data), "workers": self.workers},
+        }
+        return yaml.safe_dump(settings, sort_keys=False)
+
+    @property
+    def controller_data(self) -> Path:
+        """Folder of the controller's database, keys and first password."""
+        return self.data / "controller"
+
+    @property
+    def admin_password(self) -> Path:
+        """The file with the password that the first start makes."""
+        return self.controller_data / "admin-password"
+
+    def controller_settings(self, redis: str) -> str:
+        """The controller's configuration file."""
+        settings = {
+            "data": str(self.controller_data),
+            "registry": redis,
+            "system_domain": SYSTEM_DOMAIN,
+            "app_domains": [APPS_DOMAIN],
+            "external_url": f"http://{API}:{self.port}",
+            "uaa_url": f"http://{UAA}:{self.port}",
         }
         return yaml.safe_dump(settings, sort_keys=False)
 
@@ -131,12 +160,19 @@ class Parts:
         redis = await self._find_redis(nursery)
         router = self._start_router(redis)
         nursery.start_soon(_watch, router)
+        controller = self._start_controller(redis) if self.plan.controller else None
+        if controller is not None:
+            nursery.start_soon(_watch, controller)
         backend = self._start_backend(redis)
         nursery.start_soon(_watch, backend)
         tell("router: reading the routes")
         await _ready(router, HttpCheck(LOOPBACK, self.plan.status_port, "/health", accept={200}))
         tell("sample backend: registering itself")
         await _ready(backend, HttpCheck(LOOPBACK, self.plan.port, "/", accept={200}, host_header=ROUTE))
+        if controller is not None:
+            tell("controller: registering itself")
+            for host, path in ((API, "/healthz"), (UAA, "/login")):
+                await _ready(controller, HttpCheck(LOOPBACK, self.plan.port, path, accept={200}, host_header=host))
 
     async def stop(self, tell: Callable[[str], object]) -> None:
         """Stops each part, the last one first. Blocking work runs in threads; bounded by the parts' own bounds."""
@@ -178,6 +214,20 @@ class Parts:
             f"http://{LOOPBACK}:{self.plan.status_port} (status)"
         )
         part = Part("router", address, child, partial(_drain, child))
+        self.running.append(part)
+        return part
+
+    def _start_controller(self, redis: str) -> Part:
+        config = self.plan.data / "controller.yml"
+        config.touch(mode=0o600)  # the Redis URL may hold a password
+        config.write_text(self.plan.controller_settings(redis))
+        child = Child(
+            [sys.executable, "-m", "controller", "-c", str(config)],
+            log=self.plan.logs / "controller.log",
+            environment=_NOT_FROM_HERE,
+        )
+        address = f"http://{API}:{self.plan.port}\nhttp://{UAA}:{self.plan.port} (logins)"
+        part = Part("controller", address, child, partial(child.stop, _CONTROLLER_GRACE))
         self.running.append(part)
         return part
 

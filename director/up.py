@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from director.local_ca import InvalidAuthority
-from director.parts import LOOPBACK, ROUTE, PartFailed, Parts, Plan
+from director.parts import API, LOOPBACK, ROUTE, PartFailed, Parts, Plan
 from router.registry.child import FolderInUse, claim, sign
 from router.registry.connect import InvalidRedisUrl, redacted
 from router.registry.embedded import EmbeddedRedisError
@@ -43,15 +43,16 @@ _PORT: Final = click.IntRange(1, 65535)
     type=click.Path(file_okay=False, path_type=Path),
     default=_DATA,
     show_default=True,
-    help="Folder for the registry, the router's snapshot, the development CA, and logs.",
+    help="Folder for the registry, the router's snapshot, the controller's database, the development CA, and logs.",
 )
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Of the router; 0: one per core.")
+@click.option("--controller/--no-controller", default=True, show_default=True, help="With the Cloud Controller or not.")
 @click.option(
     "--redis", envvar="MILLRACE_REDIS", default="", help="URL of a Redis to use; without it, an embedded one."
 )
-def up(port: int, tls_port: int, status_port: int, data: Path, workers: int, redis: str) -> None:
-    """Start Redis, the router and a sample backend on this machine, on loopback only."""
-    plan = Plan(port, status_port, tls_port, data.absolute(), workers, redis)
+def up(port: int, tls_port: int, status_port: int, data: Path, workers: int, controller: bool, redis: str) -> None:
+    """Start Redis, the router, the Cloud Controller and a sample backend on this machine, on loopback only."""
+    plan = Plan(port, status_port, tls_port, data.absolute(), workers, redis, controller)
     lock = _claim_folder(plan.data)
     try:
         _refuse_busy_ports(plan)
@@ -158,6 +159,7 @@ def _show(console: Console, parts: Parts) -> None:
         f"  curl --cacert {shlex.quote(_short(plan.authority.identity.authority))} https://{ROUTE}:{plan.tls_port}/\n"
         f"  {_list_routes(plan)}\n"
         f"  curl http://{LOOPBACK}:{plan.status_port}/metrics\n"
+        f"{_log_in(plan)}"
         f"That ca.pem is this folder's own authority, good for names under localhost alone: "
         f"import it where it is to be trusted.\n"
         f"Logs are in {plan.logs}. Ctrl-C stops everything.",
@@ -165,6 +167,14 @@ def _show(console: Console, parts: Parts) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _log_in(plan: Plan) -> str:
+    """The line for who has ``cf``, where there is something to log in to."""
+    if not plan.controller:
+        return ""
+    password = shlex.quote(_short(plan.admin_password))
+    return f'  cf api http://{API}:{plan.port} && cf auth admin "$(cat {password})"\n'
 
 
 def _short(path: Path) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 from trio.testing import MockClock
@@ -48,16 +49,21 @@ def free_ports(count: int) -> list[int]:
 
 
 class Up:
-    """One run of the command, and every process that descends from it: they inherit a mark in their environment."""
+    """One run of the command, and every process that descends from it: they inherit a mark in their environment.
 
-    def __init__(self, data: Path, *options: str, ports: list[int] | None = None, redis: str = "") -> None:
+    Without a controller where a test is not about it: that is half of a start.
+    """
+
+    def __init__(
+        self, data: Path, *options: str, ports: list[int] | None = None, redis: str = "", controller: bool = False
+    ) -> None:
         self.data = data
         self.port, self.status_port, self.tls_port = ports or free_ports(3)
         self._mark = f"MILLRACE_TEST_RUN={uuid.uuid4()}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
         environment |= dict([self._mark.split("=")], COLUMNS="200", **({"MILLRACE_REDIS": redis} if redis else {}))
         command = [MILLRACE, "up", "--data", data, "--port", str(self.port), "--status-port", str(self.status_port)]
-        command += ["--tls-port", str(self.tls_port)]
+        command += ["--tls-port", str(self.tls_port), *([] if controller else ["--no-controller"])]
         with tempfile.NamedTemporaryFile(prefix="up-", dir=data.parent, delete=False) as output:
             self._output = Path(output.name)
             self.process = subprocess.Popen(
@@ -136,8 +142,8 @@ def start(folder: Path) -> Iterator[Start]:
     """Starts ``up`` in a data folder; whatever a failed test leaves is killed."""
     runs: list[Up] = []
 
-    def run(*options: str, ports: list[int] | None = None, redis: str = "") -> Up:
-        runs.append(Up(folder / "data", *options, ports=ports, redis=redis))
+    def run(*options: str, ports: list[int] | None = None, redis: str = "", controller: bool = False) -> Up:
+        runs.append(Up(folder / "data", *options, ports=ports, redis=redis, controller=controller))
         return runs[-1]
 
     yield run
@@ -149,10 +155,10 @@ def start(folder: Path) -> Iterator[Start]:
 
 
 def test_one_command_serves_one_at_a_time_and_ctrl_c_leaves_nothing_behind(start: Start, folder: Path) -> None:
-    for name in ("router", "director"):
+    for name in ("router", "director", "controller"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise SystemExit('the wrong package, from the current folder')")
-    run = start()
+    run = start(controller=True)
     run.until_ready()
     status, page = run.get()
     assert status == 200
@@ -162,7 +168,7 @@ def test_one_command_serves_one_at_a_time_and_ctrl_c_leaves_nothing_behind(start
     assert listing
     listed = subprocess.run([MILLRACE, *listing[1].split()], capture_output=True, text=True, timeout=30, check=True)
     assert "hello.localhost" in listed.stdout
-    assert {run.pid(part) for part in ("Redis", "router", "sample backend")} < run.processes()
+    assert {run.pid(part) for part in ("Redis", "router", "controller", "sample backend")} < run.processes()
     second = start()
     assert second.ended() == 1
     assert second.output == (
@@ -263,15 +269,37 @@ def test_a_data_folder_that_others_may_write_to_is_refused(start: Start, folder:
     run.assert_nothing_left()
 
 
-@pytest.mark.parametrize("part", ["Redis", "sample backend"])
+@pytest.mark.parametrize("part", ["Redis", "controller", "sample backend"])
 def test_a_part_that_dies_is_named_with_its_log_and_stops_the_rest(start: Start, part: str) -> None:
-    run = start()
+    run = start(controller=part == "controller")
     run.until_ready()
     os.kill(run.pid(part), signal.SIGKILL)
     assert run.ended() == 1
     log = run.data / "logs" / f"{part.lower().replace(' ', '_')}.log"
     assert f"Error: {part} was ended by SIGKILL. The end of {log}:\n  " in run.output
     assert "Traceback" not in run.output
+    run.assert_nothing_left()
+
+
+def test_the_controller_is_reached_through_the_router(start: Start) -> None:
+    run = start(controller=True)
+    run.until_ready()
+    password = (run.data / "controller" / "admin-password").read_text().strip()
+    assert password not in run.output
+    api, uaa = (
+        httpx.Client(base_url=f"http://127.0.0.1:{run.port}", headers={"Host": f"{host}.localhost"})
+        for host in ("api", "uaa")
+    )
+    root = api.get("/").json()["links"]
+    assert root["cloud_controller_v3"]["href"] == f"http://api.localhost:{run.port}/v3"
+    assert root["uaa"]["href"] == f"http://uaa.localhost:{run.port}"
+    form = {"grant_type": "password", "username": "admin", "password": password}
+    token = uaa.post("/oauth/token", data=form, auth=("cf", "")).json()["access_token"]
+    bearer = {"Authorization": f"bearer {token}"}
+    assert api.post("/v3/organizations", json={"name": "first"}, headers=bearer).status_code == 201
+    assert [row["name"] for row in api.get("/v3/domains", headers=bearer).json()["resources"]] == ["apps.localhost"]
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 0
     run.assert_nothing_left()
 
 
