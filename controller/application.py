@@ -25,6 +25,8 @@ from controller.v3 import (
     domains,
     feature_flags,
     jobs,
+    members,
+    organization_quotas,
     organizations,
     processes,
     roles,
@@ -33,7 +35,9 @@ from controller.v3 import (
     service_credential_bindings,
     service_instances,
     service_route_bindings,
+    space_quotas,
     spaces,
+    usage_summaries,
     users,
 )
 from controller.v3.errors import unknown_request
@@ -57,6 +61,10 @@ MODULES: Final = (
     service_credential_bindings,
     service_route_bindings,
     feature_flags,
+    members,
+    organization_quotas,
+    space_quotas,
+    usage_summaries,
 )
 """Of the V3 API, in the order in which the document lists them."""
 

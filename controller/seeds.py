@@ -21,8 +21,6 @@ def plant(session: Session, settings: Settings) -> None:
                 total_memory_in_mb=102_400,
                 total_routes=1000,
                 total_reserved_ports=100,
-                labels={},
-                annotations={},
             )
         )
     for name in settings.app_domains:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controller.database.base import Base, Labelled, Resource, Row
@@ -18,7 +18,7 @@ ORGANIZATION_ROLES: Final = (
 SPACE_ROLES: Final = ("space_developer", "space_auditor", "space_manager", "space_supporter")
 
 
-class OrganizationQuota(Labelled, Base):
+class OrganizationQuota(Resource, Base):
     """Limits; NULL is none."""
 
     __tablename__ = "organization_quotas"
@@ -28,7 +28,7 @@ class OrganizationQuota(Labelled, Base):
     per_process_memory_in_mb: Mapped[int | None]
     total_instances: Mapped[int | None]
     per_app_tasks: Mapped[int | None]
-    log_rate_limit_in_bytes_per_second: Mapped[int | None]
+    log_rate_limit_in_bytes_per_second: Mapped[int | None] = mapped_column(BigInteger)
     paid_services_allowed: Mapped[bool] = mapped_column(default=True)
     total_service_instances: Mapped[int | None]
     total_service_keys: Mapped[int | None]
@@ -51,7 +51,7 @@ class Organization(Labelled, Base):
     __table_args__ = (Index("uq_organizations_name", func.lower(text("name")), unique=True),)
 
 
-class SpaceQuota(Labelled, Base):
+class SpaceQuota(Resource, Base):
     """Limits within an organization; NULL is none."""
 
     __tablename__ = "space_quotas"
@@ -62,7 +62,7 @@ class SpaceQuota(Labelled, Base):
     per_process_memory_in_mb: Mapped[int | None]
     total_instances: Mapped[int | None]
     per_app_tasks: Mapped[int | None]
-    log_rate_limit_in_bytes_per_second: Mapped[int | None]
+    log_rate_limit_in_bytes_per_second: Mapped[int | None] = mapped_column(BigInteger)
     paid_services_allowed: Mapped[bool] = mapped_column(default=True)
     total_service_instances: Mapped[int | None]
     total_service_keys: Mapped[int | None]

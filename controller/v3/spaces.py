@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from controller import route_changes
 from controller.access import Right
@@ -87,7 +87,7 @@ def list_spaces(call: Call) -> dict[str, Any]:
         call,
         lambda row: present(row, call),
         call.access.spaces(Right.READ_SPACE),
-        statement=select(Space).join(Space.organization),
+        statement=select(Space).join(Space.organization).options(selectinload(Space.quota)),
         included=lambda rows: _included(rows, call),
     )
 
