@@ -20,7 +20,7 @@ import click
 import orjson
 from rich.console import Console
 
-from bench import registry, report
+from bench import nats, registry, report
 from bench.choice import lacking
 from bench.go_peers import Caddy, Traefik
 from bench.gorouter import Gorouter
@@ -90,6 +90,14 @@ def change_routes(bench: Bench, routes: int, console: Console) -> dict[str, Any]
         result = registry.run(bench, routes, status.update)
     console.print(registry.table(result))
     return {"registry": asdict(result)}
+
+
+def announce_routes(bench: Bench, routes: int, console: Console) -> dict[str, Any]:
+    """Run the scenarios of NATS and show them; their part of the document. Raises BenchError."""
+    with console.status("") as status:
+        result = nats.run(bench, routes, status.update)
+    console.print(nats.table(result))
+    return {"nats": asdict(result)}
 
 
 def finish(
@@ -187,6 +195,20 @@ def registry_command(routes: int, as_json: bool, results: Path) -> None:
         head = opening(running)
         tell_opening(head, console)
         document = change_routes(running, routes, console)
+    finish(head | document, [], results, console, as_json)
+
+
+@bench.command(name="nats")
+@click.option("--routes", type=click.IntRange(1), default=ROUTES, show_default=True)
+@json_option
+@results_option
+def nats_command(routes: int, as_json: bool, results: Path) -> None:
+    """Routes that come by NATS: how soon, how many, and what it costs to hear them again and again."""
+    console = new_console(as_json)
+    with session(DEFAULT) as running:
+        head = opening(running)
+        tell_opening(head, console)
+        document = announce_routes(running, routes, console)
     finish(head | document, [], results, console, as_json)
 
 

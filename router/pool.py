@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from router.hashing import ALGORITHM as HASH
 from router.hashing import HashOptions, Ring
 from router.registry.records import EndpointRecord
+from router.squeezed import whole
 
 if TYPE_CHECKING:
     from router.backend import BackendConnection
@@ -54,7 +55,8 @@ class Endpoint:
     def __init__(self, address: str, packed: bytes) -> None:
         self.address = address
         self.packed = packed
-        """Its record as JSON, checked. Most endpoints of a big table are never asked for anything: they stay so."""
+        """Its record as JSON, checked, perhaps squeezed. Most endpoints of a big table are never asked for anything,
+        and stay so."""
         self._record: EndpointRecord | None = None
         self.routes = 0
         """How many pools hold it; 0 once it has left the table."""
@@ -77,7 +79,7 @@ class Endpoint:
     @property
     def record(self) -> EndpointRecord:
         if self._record is None:
-            self._record = EndpointRecord.from_json(self.packed)
+            self._record = EndpointRecord.from_json(whole(self.packed))
         return self._record
 
     def identity(self) -> bytes:

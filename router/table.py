@@ -15,6 +15,7 @@ from time import monotonic
 from router.pool import Endpoint, Pool
 from router.registry.records import EndpointRecord, tcp_route
 from router.route_services.service import Services
+from router.squeezed import squeezed, whole
 
 
 class RouteTable:
@@ -27,6 +28,7 @@ class RouteTable:
         "_pools",
         "_segments",
         "_services",
+        "_squeeze",
         "_superseded",
         "_wildcard_paths",
         "_wildcards",
@@ -34,13 +36,17 @@ class RouteTable:
         "version",
     )
 
-    def __init__(self, empty_pool_timeout: float = 0.0, segments: frozenset[str] | None = None) -> None:
-        """``segments``: the isolation segments whose endpoints are taken in; None: all."""
+    def __init__(
+        self, empty_pool_timeout: float = 0.0, segments: frozenset[str] | None = None, *, squeeze: bool = False
+    ) -> None:
+        """``segments``: the isolation segments whose endpoints are taken in; None: all. ``squeeze``: keep records in
+        little memory (`router.squeezed`), where nobody else keeps them."""
         self.empty_pool_timeout = empty_pool_timeout
         """Seconds for which a route that lost its last endpoint is still known."""
         self.version = 0
         """Changes whenever ``lookup`` may answer otherwise than before; endpoints alone do not change it."""
         self._segments = segments
+        self._squeeze = squeeze
         self._pools: dict[str, Pool] = {}
         self._endpoints: dict[str, Endpoint] = {}
         """By address; where records differ, the one registered last."""
@@ -144,6 +150,8 @@ class RouteTable:
             self.remove(route, address)
             return
         packed = record.packed or record.to_json()
+        if self._squeeze:
+            packed = squeezed(packed)
         pool = self._pools.get(route)
         if pool is None:
             pool = self._pools[route] = Pool(route)
@@ -258,9 +266,11 @@ class RouteTable:
     def packed(self, route: str) -> Sequence[tuple[str, bytes]]:
         """Address and packed record of each of a route's endpoints; empty for an unknown route."""
         pool = self._pools.get(route)
-        return [(endpoint.address, endpoint.packed) for endpoint in pool.endpoints] if pool is not None else ()
+        return [(endpoint.address, whole(endpoint.packed)) for endpoint in pool.endpoints] if pool is not None else ()
 
     def records(self, route: str) -> Sequence[EndpointRecord]:
         """The records of a route's endpoints; empty for an unknown route."""
         pool = self._pools.get(route)
-        return [EndpointRecord.from_json(endpoint.packed) for endpoint in pool.endpoints] if pool is not None else ()
+        if pool is None:
+            return ()
+        return [EndpointRecord.from_json(whole(endpoint.packed)) for endpoint in pool.endpoints]

@@ -71,7 +71,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._channel = channel
         self._listening = listening
-        self._table = RouteTable(settings.empty_pool_timeout, accepted_segments(settings))
+        self._table = RouteTable(
+            settings.empty_pool_timeout, accepted_segments(settings), squeeze=bool(start["source"])
+        )
         self._metrics = Metrics.from_settings(settings)
         self._access_log = AccessLog.from_settings(settings)
         self._edge = Edge(settings, self._table, self._metrics, self._access_log, loop)
@@ -87,24 +89,9 @@ class Worker:
         if not start["must_wait"]:
             self._may_serve.set()
         self._follower = (
-            StreamFollower(
-                start["source"],
-                self._table,
-                threshold=settings.droplet_stale_threshold,
-                snapshot=Path(settings.millrace.data) / ANNOUNCED,
-                on_ready=self._caught_up.set,
-            )
+            self._of_source(start["source"], settings)
             if start["source"]
-            else Follower(
-                settings.millrace.redis,
-                TimedSink(self._table, self._metrics, settings.route_latency_metric_muzzle_duration)
-                if start["slot"] == 0
-                else self._table,
-                namespace=settings.millrace.namespace,
-                snapshot=Path(settings.millrace.data) / SNAPSHOT,
-                on_ready=self._caught_up.set,
-                writes_snapshot=start["slot"] == 0,
-            )
+            else self._of_registry(settings, first=start["slot"] == 0)
         )
         self._listeners = Listeners(settings, self._edge)
         self._servers: list[asyncio.AbstractServer] = []
@@ -112,6 +99,29 @@ class Worker:
         self._dumps: dict[int, Iterator[bytes]] = {}
         self._draining: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
+
+    def _of_source(self, path: str, settings: Settings) -> StreamFollower:
+        follower = StreamFollower(
+            path,
+            self._table,
+            threshold=settings.droplet_stale_threshold,
+            snapshot=Path(settings.millrace.data) / ANNOUNCED,
+            on_ready=self._caught_up.set,
+        )
+        if settings.millrace.prune_failed_tls_endpoints:
+            self._edge.failed_tls_endpoint = follower.report_failed
+        return follower
+
+    def _of_registry(self, settings: Settings, *, first: bool) -> Follower:
+        muzzle = settings.route_latency_metric_muzzle_duration
+        return Follower(
+            settings.millrace.redis,
+            TimedSink(self._table, self._metrics, muzzle) if first else self._table,
+            namespace=settings.millrace.namespace,
+            snapshot=Path(settings.millrace.data) / SNAPSHOT,
+            on_ready=self._caught_up.set,
+            writes_snapshot=first,
+        )
 
     async def run(self) -> None:
         """Serves until the supervisor says stop, a drain is done, or the supervisor is gone. Raises what went wrong."""

@@ -13,11 +13,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Final
 
 from router.registry import snapshot
 from router.registry.follower import Counters
 from router.registry.replica import Replica
+from router.registry.slices import SLICE_SECONDS
 from router.sources.frames import (
     CHANGES,
     COMPLETE,
@@ -143,9 +145,14 @@ class StreamFollower:
                 waiting.cancel()
                 await asyncio.wait((waiting,))
             self._found(writer)
+            began = perf_counter()
             while True:
                 length, kind = head(await reader.readexactly(HEAD_BYTES))
                 await self._take(kind, await reader.readexactly(length))
+                # What has been read already is given at once: without this, requests would wait for all of it.
+                if perf_counter() - began > SLICE_SECONDS:
+                    await asyncio.sleep(0)
+                    began = perf_counter()
         finally:
             self._writer = None
             self._beside = None

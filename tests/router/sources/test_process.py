@@ -251,6 +251,18 @@ class TestPruning:
             wait_until(lambda: backend.connections, "a dial to the other one")
             assert router.metrics()['millrace_endpoints{worker="0"}'] == 1.0
 
+    def test_who_fails_tls_leaves_at_once_where_so_configured(
+        self, nats: NatsServer, registrar: Registrar, backend: Backend
+    ) -> None:
+        with following(nats, millrace={"prune_failed_tls_endpoints": True}) as router:
+            registrar.register(1, URI, tls_port=2)
+            wait_until(lambda: status(router) == 502, "a route")
+            router.until_said("prune-failed-endpoint")
+            wait_until(lambda: status(router) in (404, 503), "its end")
+            registrar.register(backend.port, URI)
+            registrar.register(1, URI, tls_port=2)  # the same again brings it back
+            wait_until(lambda: router.metrics()['millrace_endpoints{worker="0"}'] == 2.0, "both")
+
     def test_is_suspended_without_nats_and_everything_has_its_time_again_after(
         self, folder: Path, backend: Backend
     ) -> None:

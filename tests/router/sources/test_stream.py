@@ -6,6 +6,8 @@ import asyncio
 import logging
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -364,6 +366,38 @@ class TestSlowWorkers:
                 await source.die()
         finally:
             stream_module.MAX_UNREAD = limit  # type: ignore[misc]
+
+
+class TestManyChanges:
+    def test_never_hold_the_loop(self) -> None:
+        """However much of the stream has been read already, requests have their turn in between."""
+        records = [at(number % 250, app="x" * 300).to_json() for number in range(250)]
+        changes = b"".join(
+            frame_of_lines(CHANGES, [b"+%d.com 10.0.0.%d:80" % (number, number % 250), records[number % 250]])
+            for number in range(20_000)
+        )
+
+        def tell(listening: socket.socket) -> None:
+            worker, _ = listening.accept()
+            with worker, suppress(OSError):
+                worker.sendall(frame(COMPLETE, READY.packed()) + changes)
+                worker.recv(1)
+
+        async def test() -> None:
+            async with place() as there:
+                teller = threading.Thread(target=tell, args=(there.listening,))
+                teller.start()
+                worker, table = there.worker()
+                held: list[float] = []
+                while len(table) < 20_000:
+                    last = time.thread_time()
+                    await asyncio.sleep(0)
+                    held.append(time.thread_time() - last)
+                assert sorted(held)[len(held) * 99 // 100] < 0.005
+                assert worker.connected
+            teller.join(PATIENCE)
+
+        uvloop.run(test())
 
 
 class TestFrames:
