@@ -46,7 +46,7 @@ LINGER_BYTES: Final = 1024 * 1024
 
 
 class ClientConnection(asyncio.Protocol):
-    """Implements ``exchange.ClientSide`` for HTTP/1.0 and HTTP/1.1."""
+    """Implements ``client_side.ClientSide`` for HTTP/1.0 and HTTP/1.1."""
 
     __slots__ = (
         "_body",

@@ -20,9 +20,9 @@ whoever needs another coding converts. Nothing here blocks, awaits, or knows a s
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from router import answers, vcap_trace
+from router import answers, choosing, vcap_trace
 from router.answers import SEMICOLONS, Answer
 from router.attempts import NOTHING_OPENED, Attempts, Opening
 from router.backend import BackendConnection
@@ -31,15 +31,15 @@ from router.forwarding import RequestPlan, origin
 from router.http1.request import RequestLine
 from router.http2.translation import Shape
 from router.http2_backend import Awaited, BackendStream
-from router.instances import Chosen
-from router.pool import Endpoint, Pool
+from router.pool import Endpoint
 from router.response_plan import ResponsePlan
 from router.route_services.service import ServiceEndpoint, ServicePool
 from router.route_services.turns import carries_both
-from router.sticky import Wish, route_start
+from router.sticky import route_start
 from router.tracing import Ids, sent_ids
 
 if TYPE_CHECKING:
+    from router.client_side import ClientSide
     from router.edge import Edge
 
 _REQUEST_ID: Final = Shape(b"X-Vcap-Request-Id: %b\r\n" % bytes(36))
@@ -48,45 +48,6 @@ CLIENT_GONE: Final = 499
 """Logged, never sent: the client went away before its response was complete."""
 CLIENT_LEFT: Final = "endpoint_failure (context canceled)"
 """How the access log says so."""
-
-
-class ClientSide(Protocol):
-    """What an exchange asks of the connection that its client is on. ``complete`` ends the exchange for it, too."""
-
-    @property
-    def origin(self) -> bytes:
-        """``ip:port``."""
-
-    @property
-    def forward_fields(self) -> bytes:
-        """X-Forwarded-For and X-Forwarded-Proto lines for a request that has neither."""
-
-    @property
-    def cert_field(self) -> bytes:
-        """X-Forwarded-Client-Cert line of the certificate that the client has shown; empty where nobody asks for it."""
-
-    @property
-    def ip(self) -> bytes: ...
-    @property
-    def scheme(self) -> bytes: ...
-    @property
-    def version(self) -> bytes:
-        """As logs call it; empty where the request line says it."""
-
-    @property
-    def inside(self) -> bool:
-        """Whether this router itself is the client."""
-
-    def send_informational(self, plan: ResponsePlan) -> None: ...
-    def send_response(
-        self, exchange: Exchange, plan: ResponsePlan, body: bytes, complete: bool, now: float
-    ) -> None: ...
-    def send_body(self, data: bytes, complete: bool) -> None: ...
-    def send_answer(self, exchange: Exchange, answer: Answer) -> None: ...
-    def open_tunnel(self, exchange: Exchange, head: bytes, backend: BackendConnection, first: bytes) -> None: ...
-    def pause_request(self) -> None: ...
-    def resume_request(self) -> None: ...
-    def break_off(self) -> None: ...
 
 
 class _Effort:
@@ -202,18 +163,18 @@ class Exchange:
         plan = self.plan
         special = plan.special
         if special:
-            refusal = self._refusal()
+            refusal = choosing.refusal(self)
             if refusal is not None:
                 self.refuse(refusal, complete)
                 return
         pool = plan.pool if plan.pool_version == edge.table.version else edge.find_pool(plan, self.line.path)
         if pool is None or not pool.endpoints:
-            edge.metrics.rejected_requests += 1
-            self._answer(self._unroutable(pool))
+            self._answer(choosing.unroutable(self, pool))
             return
         if special:
-            narrowed = self._special_pool(pool)
-            if narrowed is None:
+            narrowed = choosing.narrowed(self, pool)
+            if isinstance(narrowed, Answer):
+                self._answer(narrowed)
                 return
             pool = narrowed
         if pool.service is not None or special:
@@ -232,9 +193,9 @@ class Exchange:
         if plan.wish is None and edge.near is None and pool.hashing is None:
             endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
         else:
-            endpoint = self._preferred(pool)
+            endpoint = choosing.preferred(self, pool)
         if endpoint is None:
-            self._answer(self._nobody_free(pool))
+            self._answer(choosing.nobody_free(self, pool))
         elif endpoint.idle and not body and self.line.idempotent:  # as _attempt would, without its questions
             if edge.timed:
                 self.sent_at = monotonic()
@@ -245,91 +206,6 @@ class Exchange:
             backend.send_head(self, b"")
         else:
             self._attempt(endpoint, False)
-
-    def _refusal(self) -> Answer | None:
-        """Why a request is not to be routed at all."""
-        plan = self.plan
-        if plan.checks_health:
-            return answers.health(self.edge.healthy)
-        if isinstance(plan.chosen, Answer):
-            return plan.chosen
-        return None
-
-    def _unroutable(self, pool: Pool | None) -> Answer:
-        """There is no route, or none with an endpoint. A client that names its own address as Host means no route."""
-        plan = self.plan
-        host = plan.host_field or b""
-        if pool is not None:
-            return answers.no_endpoints(host)
-        if plan.host_address and plan.host_address == self.client.ip and self.line.method != b"CONNECT":
-            return answers.empty_host()
-        return answers.unknown_route(host)
-
-    def _special_pool(self, pool: Pool) -> Pool | None:
-        """The endpoints of its route that a special request may go to; None if it has been refused."""
-        edge = self.edge
-        plan = self.plan
-        if plan.chosen is not None:
-            assert isinstance(plan.chosen, Chosen)
-            narrowed = plan.chosen.among(pool)
-            if narrowed is None:
-                self.refuse(plan.chosen.unknown(plan.host_field or b""), self.request_complete)
-                return None
-            pool = narrowed
-        if plan.excessive or plan.size + self.line.size >= edge.rules.max_counted:
-            self.endpoint = pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)  # for the log
-            self._answer(answers.head_too_large())
-            return None
-        return pool
-
-    def _preferred(self, pool: Pool) -> Endpoint | None:
-        """Who is asked first, where something else than the algorithm may decide (gorouter reference 3.4, 3.9)."""
-        edge = self.edge
-        wish = self.plan.wish
-        if wish is not None:
-            endpoint = self._wanted(pool, wish)
-            if endpoint is not None or wish.must:
-                return endpoint
-        if pool.hashing is not None:
-            key = self._hash_key(pool.hashing.header)
-            if key is not None:
-                return pool.pick_hashed(key, self.started, edge.max_in_flight, None)
-        if edge.near is not None:
-            return pool.pick_near(self.started, edge.algorithm, edge.max_in_flight, edge.near)
-        return pool.pick(self.started, edge.algorithm, edge.max_in_flight, None)
-
-    def _wanted(self, pool: Pool, wish: Wish) -> Endpoint | None:
-        """The instance of a sticky session, marked as failed or not, if it is there and has room."""
-        endpoint = pool.instance(wish.instance)
-        most = self.edge.max_in_flight
-        return endpoint if endpoint is not None and (not most or endpoint.in_flight < most) else None
-
-    def _hash_key(self, header: bytes) -> bytes | None:
-        """What a request gives to hash: the field's value as a backend gets it; None if it gets none."""
-        if header == b"x-forwarded-for":
-            return b", ".join(filter(None, (self.plan.forwarded_for, self.client.ip)))
-        return self.plan.value(header)
-
-    def _next(self, tried: list[Endpoint] | None) -> Endpoint | None:
-        """Who is to be asked after an attempt that failed: for a session that must not move, the same one."""
-        pool = self._pool
-        wish = self.plan.wish
-        if wish is not None and wish.must:
-            return self._wanted(pool, wish)
-        edge = self.edge
-        key = self._hash_key(pool.hashing.header) if pool.hashing is not None else None
-        if key is not None:
-            return pool.pick_hashed(key, monotonic(), edge.max_in_flight, tried)
-        return pool.pick(monotonic(), edge.algorithm, edge.max_in_flight, tried)
-
-    def _nobody_free(self, pool: Pool) -> Answer:
-        most = self.edge.max_in_flight
-        if most and all(endpoint.in_flight >= most for endpoint in pool.endpoints):
-            self.edge.metrics.backend_exhausted_conns += 1
-            return answers.connection_limit(self.plan.host_field or b"")
-        self.edge.metrics.bad_gateways += 1
-        self.edge.request_log.nobody_to_ask(self)
-        return answers.endpoint_failure("No endpoints available")
 
     def request_body(self, data: bytes, complete: bool) -> None:
         """More of the body. Kept for another attempt while it is short; a connection being opened gets it later."""
@@ -519,7 +395,7 @@ class Exchange:
                 effort.tried = [*(effort.tried or ()), endpoint]
         most = self._pool.max_attempts if isinstance(self._pool, ServicePool) else edge.max_attempts
         if repeatable and effort.attempts < most:
-            another = endpoint if excused and endpoint.routes else self._next(effort.tried)
+            another = endpoint if excused and endpoint.routes else choosing.next_after(self, self._pool, effort.tried)
             if another is not None:
                 edge.metrics.retries += 1
                 self.began = monotonic()

@@ -303,7 +303,7 @@ class Http2Client(Http2Wire["ClientStream"]):
 
 
 class ClientStream(Stream):
-    """Implements ``exchange.ClientSide``."""
+    """Implements ``client_side.ClientSide``."""
 
     __slots__ = ("_body_left", "_early", "_exchange", "_key", "_recoder", "_unsent_seen", "side")
 

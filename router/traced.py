@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router.exchange import ClientSide, Exchange
+from router.client_side import ClientSide
+from router.exchange import Exchange
 from router.forwarding import RequestPlan
 from router.http1.request import RequestLine
 from router.http2.translation import fields_block
