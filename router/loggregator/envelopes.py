@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from router.loggregator.wire import TIMESTAMP_LENGTH, VARINT, delimited, fixed_uint64, number, tag, text, varint
+from router.loggregator.wire import TIMESTAMP_LENGTH, VARINT, delimited, fixed_uint64_of_hex, number, tag, text, varint
 
 ORIGIN: Final = "gorouter"
 
@@ -88,5 +88,5 @@ def _layout(before: int, after: int, count: int) -> struct.Struct:
 
 def uuid_message(value: UUID) -> bytes:
     """The message UUID; the halves of the number are taken as little-endian."""
-    low, high = struct.unpack("<QQ", value.bytes)
-    return b"\x08" + fixed_uint64(low) + b"\x10" + fixed_uint64(high)
+    digits = value.hex.encode()
+    return b"\x08" + fixed_uint64_of_hex(digits[:16]) + b"\x10" + fixed_uint64_of_hex(digits[16:])

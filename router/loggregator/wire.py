@@ -6,6 +6,8 @@ always large (`fixed_timestamp`, `uuid`): their length is then known beforehand,
 
 from __future__ import annotations
 
+import struct
+from binascii import unhexlify
 from typing import Final
 
 VARINT, EIGHT_BYTES, DELIMITED = 0, 1, 2
@@ -20,6 +22,7 @@ _LAST_PAIRS: Final = [bytes((n & 127 | 128, n >> 7)) for n in range(1 << 8)]
 """8 bits as the last two groups."""
 _SMALL: Final = [bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(1 << 14)]
 """Whole varints of up to two groups."""
+_TWO_HALVES: Final = struct.Struct("<II").unpack
 
 
 def varint(number: int) -> bytes:
@@ -80,15 +83,17 @@ TIMESTAMP_LENGTH: Final = 9
 """Enough until the year 2262."""
 
 
-def fixed_uint64(value: int) -> bytes:
-    """A varint of ten bytes."""
+def fixed_uint64_of_hex(digits: bytes) -> bytes:
+    """A varint of ten bytes, of eight bytes given as 16 hexadecimal digits, the least significant byte first."""
+    low, high = _TWO_HALVES(unhexlify(digits))
+    pairs = _PAIRS
     return b"".join(
         (
-            _PAIRS[value & 0x3FFF],
-            _PAIRS[value >> 14 & 0x3FFF],
-            _PAIRS[value >> 28 & 0x3FFF],
-            _PAIRS[value >> 42 & 0x3FFF],
-            _LAST_PAIRS[value >> 56],
+            pairs[low & 0x3FFF],
+            pairs[low >> 14 & 0x3FFF],
+            pairs[low >> 28 | high << 4 & 0x3FFF],
+            pairs[high >> 10 & 0x3FFF],
+            _LAST_PAIRS[high >> 24],
         )
     )
 

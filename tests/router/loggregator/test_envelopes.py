@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from router.loggregator import wire
 from router.loggregator.envelopes import HTTP_HEAD, METHODS, Series, counter, tags, uuid_message
-from router.loggregator.wire import Timestamps, delimited, fixed_uint64, number, padding, utf8, varint
+from router.loggregator.wire import Timestamps, delimited, fixed_uint64_of_hex, number, padding, utf8, varint
 from tests.router.loggregator.dropsonde import read
 
 TIMES = st.integers(1 << 56, (1 << 62) - 1)
@@ -67,8 +67,9 @@ def test_varints(value: int) -> None:
 
 @given(UINT64S)
 def test_varints_of_a_known_length(value: int) -> None:
-    assert len(fixed_uint64(value)) == 10
-    field = read(counter("c", 0, Timestamps().varint(1 << 56)) + delimited(10, b"\x10" + fixed_uint64(value)))
+    encoded = fixed_uint64_of_hex(value.to_bytes(8, "little").hex().encode())
+    assert len(encoded) == 10
+    field = read(counter("c", 0, Timestamps().varint(1 << 56)) + delimited(10, b"\x10" + encoded))
     assert field.counterEvent.delta == value
 
 
