@@ -16,6 +16,7 @@ from router.proxy_layer import networks
 from router.registry.connect import InvalidRedisUrl, parse
 from router.route_services.hairpin import Allowlist
 from router.settings import NatsHost, Settings
+from router.sources.http_client import parse_origin
 from router.tls import check as tls_check
 
 NO_ENDPOINT_TIMEOUT_DRAIN: Final = 900.0
@@ -37,7 +38,7 @@ def completed(settings: Settings) -> Settings:
     logging, nats = settings.logging, settings.nats
     if logging.enable_attempts_details and not logging.extra_access_log_fields:
         logging = replace(logging, extra_access_log_fields=ATTEMPTS_DETAILS)
-    if not nats.hosts and not settings.millrace.redis:
+    if not nats.hosts and not settings.millrace.redis and not asks_routing_api(settings):
         nats = replace(nats, hosts=(NatsHost(),))
     request_head = settings.max_request_header_bytes
     if request_head in (0, defaults.max_request_header_bytes):
@@ -103,18 +104,28 @@ def _problems(settings: Settings) -> list[str]:
     for name, buckets in _buckets(settings):
         if not buckets or list(buckets) != sorted(set(buckets)):
             found.append(f"prometheus.meters.{name}: give numbers that rise")
-    if settings.routing_api.uri and settings.routing_api.port and not settings.routing_api.auth_disabled:
-        found += _token_problems(settings)
+    if asks_routing_api(settings):
+        found += _routing_api_problems(settings)
     return found
 
 
-def _token_problems(settings: Settings) -> list[str]:
-    if settings.oauth.port and settings.oauth.token_endpoint:
-        return []
-    return [
-        "oauth.token_endpoint, oauth.port: UAA client requires TLS enabled; say where the UAA is, "
-        "or set routing_api.auth_disabled"
-    ]
+def asks_routing_api(settings: Settings) -> bool:
+    """Whether the Routing API is a source of routes."""
+    return bool(settings.routing_api.uri and settings.routing_api.port)
+
+
+def _routing_api_problems(settings: Settings) -> list[str]:
+    found = []
+    try:
+        parse_origin(settings.routing_api.uri, settings.routing_api.port, None)
+    except ValueError as error:
+        found.append(f"routing_api.uri: {error}")
+    if not settings.routing_api.auth_disabled and not (settings.oauth.port and settings.oauth.token_endpoint):
+        found.append(
+            "oauth.token_endpoint, oauth.port: UAA client requires TLS enabled; say where the UAA is, "
+            "or set routing_api.auth_disabled"
+        )
+    return found
 
 
 def _proxy_problems(settings: Settings) -> list[str]:

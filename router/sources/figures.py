@@ -21,6 +21,8 @@ COUNTED: Final = (
     "tls_endpoints_dialled",
     "workers_cut_off",
     "bridge_writes",
+    "token_fetch_errors",
+    "subscribe_events_errors",
     "registration_latency",
 )
 """The keys of a report that only ever rise: a later life of the process goes on from what the last one had."""

@@ -164,7 +164,7 @@ _FAILURES: Final = (OSError, EOFError, BadMessage)
 """Of a connection, TLS included, and of what comes by it."""
 
 
-def parse_origin(url: str, port: int, context: ssl.SSLContext) -> tuple[Origin, str]:
+def parse_origin(url: str, port: int, context: ssl.SSLContext | None) -> tuple[Origin, str]:
     """Where a URL leads, with this port, and its path without a slash at the end. ``context`` is for https.
 
     Raises ValueError: the message says what a URL must be like.

@@ -37,12 +37,16 @@ from router.sources.memory import FILE, Memory
 from router.sources.nats_source import Introduction, NatsClosed, NatsSource, NatsUnreachable
 from router.sources.probe import Probe
 from router.sources.pruning import Pruner
+from router.sources.routing_api_source import RoutingApiSource, RoutingApiUnreachable
 from router.sources.stream import Stream
 from router.sources.wanted import wanted
 from router.varz import uptime
 from router.vcap_trace import own_address
 
 TIDY_EVERY: Final = 1.0
+
+COMPLETE: Final = 1e9
+"""As an age: what is known is all there is, however short ago it became known."""
 
 _log = logging.getLogger("router.sources")
 
@@ -76,6 +80,8 @@ class Sources:
             )
         else:
             listener = self._stream = Stream(self._state, self._failed)
+        # The registry is for routers of all segments; what follows it chooses by itself.
+        segments = accepted_segments(settings) if self._stream else None
         self._table = AnnouncedTable(
             listener,
             Journal(logging.getLogger("router.registry"), loop.time),
@@ -83,8 +89,7 @@ class Sources:
             clock=loop.time,
             wall_ns=time.time_ns,
             on_latency=self._registered_after,
-            # The registry is for routers of all segments; what follows it chooses by itself.
-            segments=accepted_segments(settings) if self._stream else None,
+            segments=segments,
         )
         self._journal = Journal(logging.getLogger("router.subscriber"), loop.time)
         self._intake = Intake(self._table, self._journal, loop.time)
@@ -99,6 +104,16 @@ class Sources:
                 first=self._first,
                 on_change=self._hearing_changed,
                 component=self._component if start["component"] is not None else None,
+            )
+        self._api: RoutingApiSource | None = None
+        if wanted(settings).routing_api:
+            self._api = RoutingApiSource(
+                settings,
+                self._table,
+                segments,
+                first=self._first,
+                alone=self._nats is None,
+                on_change=self._hearing_changed,
             )
         self._pruner = Pruner(
             self._table,
@@ -125,6 +140,8 @@ class Sources:
             parts.append(self._bridge.run(self._table))
         if self._nats is not None:
             parts.append(self._nats.run())
+        if self._api is not None:
+            parts.append(self._api.run())
         work = [asyncio.create_task(part) for part in parts]
         obey = asyncio.create_task(self._obey())
         done, _ = await asyncio.wait((*work, obey), return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +157,9 @@ class Sources:
             finished.result()
         except NatsUnreachable as error:
             _log.critical("nats-connection-error", extra={"data": {"error": str(error)}})
+            self._channel.send({"say": "fatal", "why": str(error)})
+        except RoutingApiUnreachable as error:
+            logging.getLogger("router").critical("routing-api-connection-failed", extra={"data": {"error": str(error)}})
             self._channel.send({"say": "fatal", "why": str(error)})
         except NatsClosed as error:
             _log.error("nats-connection-closed", extra={"data": {"error": str(error), "what": "connecting anew"}})
@@ -171,8 +191,9 @@ class Sources:
                 gc.freeze()
 
     def _hearing_changed(self) -> None:
-        if self._hears() and not self._ready:
-            delay = self._settings.start_response_delay_interval
+        if self._hears() and self._has_list() and not self._ready:
+            # A list is whole; announcements take the time that registrars have for them.
+            delay = self._settings.start_response_delay_interval if self._nats is not None else 0.0
             asyncio.get_running_loop().call_later(delay, self._become_ready)
         self._tell_state()
 
@@ -196,10 +217,16 @@ class Sources:
 
     def _heard(self) -> float:
         """For how many seconds, all together, they have."""
-        return asyncio.get_running_loop().time() - self._started if self._nats is None else self._nats.heard
+        if not self._has_list():
+            return 0.0
+        return COMPLETE if self._nats is None else self._nats.heard
+
+    def _has_list(self) -> bool:
+        """Whether the Routing API, if it is followed, has told us all that it has."""
+        return self._api is None or self._api.known
 
     def _suspended(self) -> bool:
-        return self._settings.suspend_pruning_if_nats_unavailable and not self._hears()
+        return self._settings.suspend_pruning_if_nats_unavailable and not (self._hears() and self._has_list())
 
     def _failed(self, route: str, address: str) -> None:
         if self._settings.millrace.prune_failed_tls_endpoints:
@@ -221,7 +248,7 @@ class Sources:
             "register": register,
             "unregister": dict(table.unregistered),
             "routes_pruned": table.pruned,
-            "refused": self._intake.refused,
+            "refused": self._intake.refused + (self._api.refused if self._api else 0),
             "total_routes": len(table),
             "endpoints": table.endpoints,
             "ms_since_last_registry_update": round(since),
@@ -234,6 +261,7 @@ class Sources:
             "workers_cut_off": stream.cut_off if stream else 0,
             "bridge_leads": bridge is not None and bridge.leads,
             "bridge_writes": bridge.writes if bridge else 0,
+            **(self._api.report() if self._api else {}),
             **self._latencies.report(),
             **cost(),
         }

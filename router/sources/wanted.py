@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from router.settings import Settings
+from router.settings_rules import asks_routing_api
 
 
 class Wanted(NamedTuple):
@@ -36,5 +37,5 @@ def wanted(settings: Settings) -> Wanted:
     return Wanted(
         redis=bool(settings.millrace.redis),
         nats=bool(settings.nats.hosts),
-        routing_api=bool(settings.routing_api.uri and settings.routing_api.port),
+        routing_api=asks_routing_api(settings),
     )

@@ -31,6 +31,8 @@ OWN: Final = entry(issue(HOST, ecdsa=False))
 """The cipher suites in the file are those of RSA."""
 COMPATIBILITY: Final = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
+API: Final = "routing_api: {uri: 'https://api.example.com', port: 1"
+"""The beginning of a section."""
 PORT: Final = {"9000": 9000, "0": 0, "65535": 65535}
 NOT_A_PORT: Final = ("-1", "65536", "1.5", "x", "'80'", "[1]", "{}")
 BOOL: Final = {"true": True, "false": False, "on": True, "no": False}
@@ -472,8 +474,9 @@ class TestWhatFollowsFromOtherKeys:
             ("ca_certs: [x]", "ca_certs[0]: is no certificate"),
             ("client_ca_certs: x", "client_ca_certs: is no certificate"),
             ("nats: {ca_certs: x}", "nats.ca_certs: is no certificate"),
-            ("routing_api: {uri: u, port: 1, ca_certs: x, auth_disabled: true}", "routing_api.ca_certs: is no cert"),
-            ("routing_api: {uri: u, port: 1}", "oauth.token_endpoint, oauth.port: UAA client requires TLS enabled"),
+            (f"{API}, ca_certs: x, auth_disabled: true}}", "routing_api.ca_certs: is no cert"),
+            (f"{API}}}", "oauth.token_endpoint, oauth.port: UAA client requires TLS enabled"),
+            ("routing_api: {uri: u, port: 1, auth_disabled: true}", "routing_api.uri: a URL such as https://"),
             (
                 "prometheus: {meters: {gorouter_time_histogram_buckets: [2, 1]}}",
                 "prometheus.meters.gorouter_time_histogram_buckets: give numbers that rise",
@@ -493,7 +496,9 @@ class TestSources:
             ("", (False, True, False)),
             ("millrace: {redis: 'redis://h'}", (True, False, False)),
             ("millrace: {redis: 'redis://h'}\nnats: {hosts: [{hostname: n}]}", (True, True, False)),
-            ("routing_api: {uri: u, port: 1}", (False, True, True)),
+            ("routing_api: {uri: u, port: 1}", (False, False, True)),
+            ("routing_api: {uri: u, port: 1}\nnats: {hosts: [{hostname: n}]}", (False, True, True)),
+            ("routing_api: {uri: u, port: 1}\nmillrace: {redis: 'redis://h'}", (True, False, True)),
             ("routing_api: {uri: u}", (False, True, False)),
         ],
     )
