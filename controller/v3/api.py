@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -28,7 +28,7 @@ from controller.context import Context
 from controller.v3 import bodies
 from controller.v3.call import Call, Reply
 from controller.v3.errors import ApiError, insufficient_scope, not_authenticated, unprocessable
-from controller.v3.listing import Listing, check_include, unknown_parameters
+from controller.v3.listing import check_include, unknown_parameters
 
 JOB_PATIENCE: Final = 1.0
 """How long an answer waits for the job that it began, seconds: most are over by then, and clients poll slowly."""
@@ -40,6 +40,13 @@ _log = logging.getLogger("controller.api")
 Endpoint = Callable[..., Any]
 
 
+class Parameters(Protocol):
+    """A list, which checks its own query."""
+
+    @property
+    def parameters(self) -> list[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """What an endpoint says of itself."""
@@ -48,7 +55,7 @@ class Declared:
     method: str
     path: str
     status: int
-    listing: Listing | None
+    listing: Parameters | None
     query: tuple[str, ...]
     includes: tuple[str, ...]
     anonymous: bool
@@ -83,7 +90,7 @@ class Api:
         path: str,
         status: int,
         *,
-        listing: Listing | None = None,
+        listing: Parameters | None = None,
         query: tuple[str, ...] = (),
         includes: tuple[str, ...] = (),
         anonymous: bool = False,

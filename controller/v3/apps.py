@@ -39,8 +39,8 @@ INCLUDES: Final = ("space", "org", "space.organization")
 _STACK: Final = App.lifecycle_data["stack"].as_string()
 
 
-def _on_stacks(names: list[str]) -> ColumnElement[bool]:
-    """The empty name is that of no stack."""
+def on_stacks(names: list[str]) -> ColumnElement[bool]:
+    """That an app is on one of these. The empty name is that of no stack."""
     among_them = _STACK.in_(names)
     return or_(among_them, _STACK.is_(None)) if "" in names else among_them
 
@@ -51,7 +51,7 @@ LISTING = Listing(
         "names": ignoring_case(App.name),
         "organization_guids": belonging.in_organizations(App.space_id),
         "space_guids": belonging.in_spaces(App.space_id),
-        "stacks": _on_stacks,
+        "stacks": on_stacks,
         "lifecycle_type": among(App.lifecycle_type),
     },
     orders=("name", "state"),

@@ -10,11 +10,13 @@ from controller.database.platform import FeatureFlag
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Text
 from controller.v3.call import Call
+from controller.v3.catalogues import Catalogue
 from controller.v3.errors import not_found
 from controller.v3.flags import DEFAULTS
 from controller.v3.presenting import moment
 
 api = Api("Feature flags")
+LISTING: Final = Catalogue(orders=("name",), guids=False)
 _NAME: Final = "Feature flag"
 
 
@@ -31,6 +33,13 @@ def present(name: str, flag: FeatureFlag | None, call: Call) -> dict[str, Any]:
         "custom_error_message": None if flag is None else flag.custom_error_message,
         "links": {"self": call.link(f"/v3/feature_flags/{name}")},
     }
+
+
+@api.get("/v3/feature_flags", listing=LISTING)
+def list_feature_flags(call: Call) -> dict[str, Any]:
+    """List the feature flags."""
+    flags = {flag.name: flag for flag in call.session.scalars(select(FeatureFlag))}
+    return LISTING.page(call, [present(name, flags.get(name), call) for name in sorted(DEFAULTS)])
 
 
 @api.get("/v3/feature_flags/{name}")

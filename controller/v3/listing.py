@@ -110,10 +110,7 @@ class Listing:
         """
         query = call.query
         self.check(query)
-        page, per_page = (
-            _number(query, "page", 1, _MAX_PAGE),
-            _number(query, "per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE),
-        )
+        page, per_page = page_of(query)
         rows = select(self.model) if statement is None else statement
         rows = rows.where(*conditions, *self.conditions(query))
         session = call.session
@@ -135,7 +132,7 @@ class Listing:
     def check(self, query: Mapping[str, str]) -> None:
         """Raises ApiError: a parameter that this list does not know, or an include that it does not have."""
         known = set(self.parameters)
-        unknown = [name for name in query if name not in known and not _is_comparison(name)]
+        unknown = [name for name in query if name not in known and not is_comparison(name)]
         if unknown:
             raise unknown_parameters(unknown, self.parameters)
         check_include(query, self.includes)
@@ -190,6 +187,11 @@ def unknown_parameters(unknown: Sequence[str], known: Sequence[str]) -> Exceptio
     return bad_query(f"Unknown query parameter(s): {names}. Valid parameters are: {valid}")
 
 
+def page_of(query: Mapping[str, str]) -> tuple[int, int]:
+    """Which page, and how many to a page. Raises ApiError (BadQueryParameter)."""
+    return _number(query, "page", 1, _MAX_PAGE), _number(query, "per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE)
+
+
 def pagination(call: Call, page: int, per_page: int, total: int) -> dict[str, Any]:
     pages = max(1, -(-total // per_page))
 
@@ -220,32 +222,38 @@ def _number(query: Mapping[str, str], name: str, default: int, highest: int) -> 
     return int(text)
 
 
-def _is_comparison(name: str) -> bool:
+def is_comparison(name: str) -> bool:
+    """Whether it is a parameter such as ``created_ats[lt]``."""
     column, bracket, rest = name.partition("[")
     return column in ("created_ats", "updated_ats") and bool(bracket) and rest.rstrip("]") in _COMPARISONS
 
 
-def _moments(column: InstrumentedAttribute[datetime], name: str, text: str) -> ColumnElement[bool]:
-    kind = name.partition("[")[0]
-    times = []
+def times(name: str, text: str) -> list[datetime]:
+    """The values of ``created_ats`` or ``updated_ats``, or of a comparison of these. Raises ApiError."""
+    kind, _, comparison = name.partition("[")
+    label = kind.replace("_", " ").capitalize()
+    found = []
     for value in values(text):
         try:
-            times.append(datetime.strptime(value, _MOMENT).replace(tzinfo=UTC))
+            found.append(datetime.strptime(value, _MOMENT).replace(tzinfo=UTC))
         except ValueError:
-            label = kind.replace("_", " ").capitalize()
             raise bad_query(
                 f"{label} has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'"
             ) from None
-    comparison = name.partition("[")[2].rstrip("]")
-    if not comparison:
-        return column.in_(times)
-    if len(times) != 1:
-        raise bad_query(f"{kind.replace('_', ' ').capitalize()} only accepts one value when using an inequality filter")
-    match comparison:
+    if comparison and len(found) != 1:
+        raise bad_query(f"{label} only accepts one value when using an inequality filter")
+    return found
+
+
+def _moments(column: InstrumentedAttribute[datetime], name: str, text: str) -> ColumnElement[bool]:
+    found = times(name, text)
+    match name.partition("[")[2].rstrip("]"):
+        case "":
+            return column.in_(found)
         case "lt":
-            return column < times[0]
+            return column < found[0]
         case "lte":
-            return column <= times[0]
+            return column <= found[0]
         case "gt":
-            return column > times[0]
-    return column >= times[0]
+            return column > found[0]
+    return column >= found[0]
