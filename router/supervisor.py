@@ -376,8 +376,11 @@ class Supervisor:
 
     def outside(self) -> Outside:
         """What Gorouter's metrics tell besides what workers count."""
-        sources = self._sources.figures if self._sources is not None else {}
-        return Outside.of(sources, self.reports(), open_descriptors(self.pids()))
+        return Outside.of(self.sources(), self.reports(), open_descriptors(self.pids()))
+
+    def sources(self) -> Message:
+        """What the sources process counts; nothing where there is none."""
+        return self._sources.figures if self._sources is not None else {}
 
     def pids(self) -> list[int]:
         """Of all processes of the router."""

@@ -59,7 +59,10 @@ class Overview(Protocol):
     """What the supervisor knows."""
 
     def totals(self) -> Totals: ...
-    def outside(self) -> Outside: ...
+    def outside(self) -> Outside:
+        """Costs a look at every process."""
+
+    def sources(self) -> Message: ...
     def reports(self) -> list[Message]:
         """The latest ones of all living workers."""
 
@@ -100,16 +103,17 @@ class Figures:
 
     def _due(self, second: int, routes_every: int) -> Iterator[tuple[str, float, str]]:
         """Name, value and unit of what is to be sent in this second."""
-        outside = self._overview.outside()
         if second % UPTIME_EVERY == 0:
             yield "uptime", monotonic() - self._began, "seconds"
         if second % DESCRIPTORS_EVERY == 0:
+            outside = self._overview.outside()
             yield "file_descriptors", outside.file_descriptors, "file"
             yield "buffered_messages", outside.sources.get("buffered_messages", 0), "message"
             yield "total_dropped_messages", outside.sources.get("total_dropped_messages", 0), "message"
         if second % RUNTIME_EVERY == 0:
             yield from _runtime(self._overview.pids(), self._overview.reports())
         if routes_every and second % routes_every == 0:
+            outside = self._overview.outside()
             yield "total_routes", outside.routes, ""
             yield "ms_since_last_registry_update", outside.since_update_ms, "ms"
 
@@ -121,7 +125,7 @@ class Figures:
 
     def _send_counters(self, metron: Metron) -> None:
         now = self._times.varint(time_ns())
-        counts = counters(self._overview.totals(), self._overview.outside().sources)
+        counts = counters(self._overview.totals(), self._overview.sources())
         for name, count in counts.items():
             delta = max(0, count - self._sent.get(name, 0))
             if delta or name in ALWAYS:
@@ -130,7 +134,7 @@ class Figures:
 
     def _send_registrations(self, metron: Metron) -> None:
         """Those by NATS; the sources process tells how many there were, and the latest one by one."""
-        sources = self._overview.outside().sources
+        sources = self._overview.sources()
         count = (sources.get("registration_latency") or {}).get("count", 0)
         new = min(count - (self._registered or 0), len(sources.get("registration_latency_latest", ())))
         self._registered = count

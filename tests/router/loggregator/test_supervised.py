@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.router.http2.peer import connect
 from tests.router.loggregator.dropsonde import CLIENT, SERVER, Agent, Envelope, agent
 from tests.router.registered import Registered, at, registered_router
 from tests.router.supervised import running_router
@@ -174,6 +175,26 @@ class TestStartStopEvents:
             assert (server.contentLength, client.contentLength) == (6, 6)
             assert server.stopTimestamp - server.startTimestamp >= 190_000_000
             assert client.stopTimestamp - client.startTimestamp < 190_000_000, "up to the head"
+
+    def test_requests_by_http2(self, scene: Scene) -> None:
+        peer = connect(scene.made.router.port)
+        assert peer.exchange("/h2?q=1", ("user-agent", "curl/8")).status == 200
+        server, client = scene.server("/h2").httpStartStop, scene.client("/h2").httpStartStop
+        for event in (server, client):
+            assert (event.uri, event.userAgent) == ("http://app.test/h2", "curl/8")
+            assert event.remoteAddress.startswith("127.0.0.1:")
+            assert (event.statusCode, event.contentLength) == (200, 2)
+        peer.close()
+
+    def test_a_client_that_leaves_before_the_response(self, scene: Scene) -> None:
+        with backend(lambda app: app.read_to_end() and None) as app:
+            scene.made.register(("left.test", at(app, "left")))
+            leaving = scene.made.router.connect()
+            leaving.send(b"GET /leaving HTTP/1.1\r\nHost: left.test\r\n\r\n")
+            wait_until(lambda: app.connections, "the attempt")
+            leaving.close()
+            assert scene.server("/leaving").httpStartStop.statusCode == 499
+            assert scene.client("/leaving").httpStartStop.statusCode == 0
 
     def test_a_websocket_ends_with_its_tunnel(self, scene: Scene) -> None:
         def script(wire: Wire) -> None:
