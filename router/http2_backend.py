@@ -25,9 +25,10 @@ from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks
 from router.http1.request import ABSOLUTE, RequestLine
 from router.http2 import frames, translation
-from router.http2.connection import CONNECTION_WINDOW, RESET_COST, Fault, Stream
+from router.http2.connection import CONNECTION_WINDOW, RESET_COST
 from router.http2.frames import DEFAULT_WINDOW, LARGEST_WINDOW, PREFACE, SMALLEST_MAX_FRAME
 from router.http2.hpack import Pair
+from router.http2.stream import Fault, Stream
 from router.http2.translation import Malformed
 from router.http2_wire import TICK, Http2Wire
 from router.response_plan import ResponsePlan

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from router.http2 import frames
-from router.http2.connection import Stream
+from router.http2.stream import Stream
 
 
 class StreamSide:

@@ -13,7 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from router.http2 import frames
-from router.http2.connection import Connection, Fault, Stream
+from router.http2.connection import Connection
+from router.http2.stream import Fault, Stream
 from router.tunnel import WRITE_AT_ONCE
 
 if TYPE_CHECKING:
