@@ -44,6 +44,8 @@ class Settings(BaseModel):
     """Base64 of 32 bytes by name, the one that seals first; none: a key of our own making in the data folder."""
     stacks: list[str] = ["cflinuxfs4"]
     """The first is the default."""
+    temporary_disable_deployments: bool = False
+    """No deployment is begun."""
     reserved_hosts: list[str] = ["api", "uaa", "login", "blobs"]
     """Hosts on the system domain that no route may take."""
 

@@ -195,7 +195,7 @@ class Revision(Labelled, Base):
     version: Mapped[int]
     droplet_guid: Mapped[str] = mapped_column(Guid)
     description: Mapped[str] = mapped_column(Text)
-    environment_variables: Mapped[dict[str, Any]] = mapped_column(Sealed, default=dict)
+    environment_variables: Mapped[dict[str, Any]] = mapped_column(Sealed, default=dict, deferred=True)
     commands: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The user's own command of each process type, or null."""
     sidecars: Mapped[list[Any]] = mapped_column(default=list)

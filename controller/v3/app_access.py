@@ -14,7 +14,7 @@ from controller.access import Right
 from controller.database.applications import App
 from controller.database.routing import Destination, Route
 from controller.v3.call import Call
-from controller.v3.errors import invalid_relation, not_authorized
+from controller.v3.errors import not_authorized, unprocessable
 
 
 def visible_app(call: Call, guid: str) -> App:
@@ -29,12 +29,13 @@ def changeable_app(call: Call, guid: str, right: Right) -> App:
     return lock(call, app)
 
 
-def related_app(call: Call, guid: str) -> App:
-    """An app that a body names, locked. Raises ApiError (UnprocessableEntity): none that the caller may see."""
+def related_app(call: Call, guid: str, right: Right, text: str) -> App:
+    """An app that a body names, locked. Raises ApiError: ``text`` where the caller sees none, or not the caller's."""
     statement = select(App).where(App.guid == guid, call.access.spaces(Right.READ_SPACE, App.space_id))
     app = call.session.scalars(statement).unique().one_or_none()
     if app is None:
-        raise invalid_relation("app")
+        raise unprocessable(text)
+    check(call, app, right)
     return lock(call, app)
 
 

@@ -68,6 +68,15 @@ def check_task(call: Call, task: Task) -> None:
                 raise unprocessable(f"{refused}log_rate_limit exceeds {kind} log rate quota")
 
 
+def check_staging(call: Call, app: App, memory_in_mb: int) -> None:
+    """That there is memory for a staging. Raises ApiError (UnprocessableEntity)."""
+    space, organization = _locked(call, app)
+    for quota, _, where, prefix in _quotas(space, organization):
+        kind = "space" if prefix else "organization"
+        if quota.total_memory_in_mb is not None and _memory(call, where) + memory_in_mb > quota.total_memory_in_mb:
+            raise unprocessable(f"{kind}'s memory limit exceeded: staging requires {memory_in_mb}M memory")
+
+
 Limits = tuple[OrganizationQuota | SpaceQuota, Organization | Space, ColumnElement[bool], str]
 
 

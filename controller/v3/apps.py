@@ -22,6 +22,7 @@ from controller.v3 import (
     metadata,
     organizations,
     processes,
+    revisions,
     spaces,
 )
 from controller.v3.api import Api
@@ -240,7 +241,7 @@ def restart_app(call: Call, guid: str) -> dict[str, Any]:
 def start(call: Call, app: App) -> None:
     """Raises ApiError: beyond a quota. The caller of this holds the lock of the app."""
     app.desired_state = "STARTED"
-    processes.start_versions(call, app)
+    processes.begin(call, app, revisions.current(call, app))
     call.session.flush()
     app_quotas.check(call, app)
     app_access.routes_changed(call, app)

@@ -49,13 +49,18 @@ def among_numbers(column: InstrumentedAttribute[Any]) -> Filter:
 
 def truth(column: InstrumentedAttribute[bool], name: str) -> Filter:
     """The column says so."""
+    return truth_of(column.is_(True), name)
 
-    def condition(values: list[str]) -> ColumnElement[bool]:
+
+def truth_of(condition: ColumnElement[bool], name: str) -> Filter:
+    """The condition holds, or does not."""
+
+    def either(values: list[str]) -> ColumnElement[bool]:
         if len(values) != 1 or values[0] not in ("true", "false"):
             raise bad_query(f"{name.capitalize()} must be 'true' or 'false'")
-        return column.is_(values[0] == "true")
+        return condition if values[0] == "true" else ~condition
 
-    return condition
+    return either
 
 
 def ignoring_case(column: InstrumentedAttribute[Any]) -> Filter:

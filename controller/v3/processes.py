@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy import select
 
 from controller.access import Right
-from controller.database.applications import App, Deployment, Droplet, Process, ProcessInstance
+from controller.database.applications import App, Deployment, Droplet, Process, ProcessInstance, Revision, Sidecar
 from controller.database.base import new_guid
 from controller.v3 import app_access, app_quotas, belonging, health_checks, metadata, process_stats
 from controller.v3.api import Api
@@ -238,6 +238,7 @@ def rescale(call: Call, process: Process, body: Scale) -> None:
     call.session.flush()
     after = (process.instances, process.memory_in_mb, process.log_rate_limit_in_bytes_per_second)
     if after[1] != before[1]:
+        _check_sidecars(call, process)
         _begin_version(process)
     if any(now > then or now == -1 != then for now, then in zip(after, before, strict=True)):
         app_quotas.check(call, process.app)
@@ -253,6 +254,14 @@ def set_sizes(process: Process, body: Scale) -> None:
         )
     for name, value in body.model_dump(exclude_none=True).items():
         setattr(process, name, value)
+
+
+def _check_sidecars(call: Call, process: Process) -> None:
+    """Raises ApiError: less memory than the sidecars take."""
+    beside = call.session.scalars(select(Sidecar).where(Sidecar.app_id == process.app_id)).unique()
+    taken = sum(sidecar.memory_in_mb or 0 for sidecar in beside if process.type in sidecar.process_types)
+    if taken >= process.memory_in_mb:
+        raise unprocessable("The requested memory allocation is not large enough to run all of your sidecar processes")
 
 
 def add(call: Call, app: App, kind: str, *, guid: str | None = None) -> Process:
@@ -278,10 +287,11 @@ def is_deploying(call: Call, app: App) -> bool:
     return call.session.scalars(statement).first() is not None
 
 
-def start_versions(call: Call, app: App) -> None:
+def begin(call: Call, app: App, revision: Revision | None) -> None:
     """What starts is another version than what was stopped."""
     for process in call.session.scalars(select(Process).where(Process.app_id == app.id)).unique():
         process.version = new_guid()
+        process.revision_guid = revision.guid if revision is not None else None
 
 
 # Instances ------------------------------------------------------------------------------------------------------------
