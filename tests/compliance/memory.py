@@ -7,6 +7,7 @@ and once, nothing is delivered after it, and a full buffer pauses its writer.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -38,7 +39,8 @@ class MemoryTransport:
         self._paused = False
         loop.transports.append(self)
 
-    family = 2
+    family = socket.AF_UNIX
+    """There is no network in between."""
 
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
