@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.context import Context
 from controller.jobs import JobRunner, Operation
+from controller.settings import Settings
 from controller.uaa import endpoints
 from controller.uaa.service import Uaa
 from controller.v3 import api as v3
@@ -51,6 +52,7 @@ from controller.v3 import (
     users,
 )
 from controller.v3.errors import unknown_request
+from controller.v3.manifests import endpoints as manifests
 
 MODULES: Final = (
     roots,
@@ -74,6 +76,7 @@ MODULES: Final = (
     revisions,
     deployments,
     tasks,
+    manifests,
     service_instances,
     service_credential_bindings,
     service_route_bindings,
@@ -89,12 +92,12 @@ MODULES: Final = (
 """Of the V3 API, in the order in which the document lists them."""
 
 
-def operations() -> dict[str, Operation]:
+def operations(settings: Settings) -> dict[str, Operation]:
     """What jobs can do, by name."""
     found: dict[str, Operation] = {}
     for module in MODULES:
         found |= getattr(module, "JOBS", {})
-    return found
+    return found | manifests.jobs(settings)
 
 
 def application(context: Context, runner: JobRunner, uaa: Uaa) -> ASGIApp:

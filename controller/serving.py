@@ -62,7 +62,7 @@ async def _serve(settings: Settings, database: Database) -> None:
     reconciler: Reconciler | None = None
     if settings.registry:
         reconciler = Reconciler(database, settings.registry, settings.registry_namespace)
-    runner = JobRunner(database, application.operations())
+    runner = JobRunner(database, application.operations(settings))
     context = Context(
         settings,
         database,

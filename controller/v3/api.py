@@ -60,6 +60,11 @@ class Declared:
     includes: tuple[str, ...]
     anonymous: bool
     body: type[BaseModel] | None
+    content: str
+    """Of what media type its raw content is, if it takes that instead of a body."""
+    content_bytes: int
+    """More of it is not read."""
+    produces: str
     summary: str
 
 
@@ -94,15 +99,31 @@ class Api:
         query: tuple[str, ...] = (),
         includes: tuple[str, ...] = (),
         anonymous: bool = False,
+        content: str = "",
+        content_bytes: int = 0,
+        produces: str = "application/json",
     ) -> Callable[[Endpoint], Endpoint]:
         """``listing``: the parameters are those of this list; else ``query`` names them and ``includes`` what
-        ``include`` may be. ``anonymous``: no token is needed."""
+        ``include`` may be. ``anonymous``: no token is needed. ``content``: the endpoint takes bytes of this media type
+        (`content_bytes` and one more at most: it says itself what is too long)."""
 
         def declare(work: Endpoint) -> Endpoint:
             hints = inspect.get_annotations(work, eval_str=True)
             body = hints.get("body")
             declared = Declared(
-                work, method, path, status, listing, query, includes, anonymous, body, (work.__doc__ or "").strip()
+                work,
+                method,
+                path,
+                status,
+                listing,
+                query,
+                includes,
+                anonymous,
+                body,
+                content,
+                content_bytes,
+                produces,
+                (work.__doc__ or "").strip(),
             )
 
             async def handle(request: Request) -> Response:
@@ -128,7 +149,7 @@ async def respond(declared: Declared, request: Request) -> Response:
     context: Context = request.app.state.context
     request_id = request_id_of(request.headers)
     try:
-        raw = await _read(request) if declared.body is not None else b""
+        raw = await _read(request, declared)
         authorization = request.headers.get("authorization", "")
         reply, call = await anyio.to_thread.run_sync(
             _run, context, declared, request, authorization, raw, limiter=context.threads
@@ -156,6 +177,8 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
             arguments["body"] = declared.body.model_validate(bodies.parse(raw))
         except ValidationError as error:
             raise bodies.problems(error) from None
+    elif declared.content:
+        arguments["content"] = raw
     query = dict(request.query_params)
     if declared.listing is None:
         _check_query(declared, query)
@@ -196,16 +219,18 @@ def _check_query(declared: Declared, query: Mapping[str, str]) -> None:
     check_include(query, declared.includes)
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, declared: Declared) -> bytes:
     """Raises ApiError: more than a body may have."""
-    parts: list[bytes] = []
-    size = 0
+    if declared.body is None and not declared.content:
+        return b""
+    raw = bytearray()
     async for part in request.stream():
-        size += len(part)
-        if size > bodies.MAX_JSON_BYTES:
+        raw += part
+        if declared.body is not None and len(raw) > bodies.MAX_JSON_BYTES:
             raise unprocessable(f"Request body is larger than {bodies.MAX_JSON_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
+        if declared.content and len(raw) > declared.content_bytes:
+            return bytes(raw[: declared.content_bytes + 1])
+    return bytes(raw)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
@@ -244,13 +269,16 @@ def _documented(declared: Declared) -> dict[str, Any]:
         schema = declared.body.model_json_schema(ref_template="#/components/schemas/{model}")
         definitions = schema.pop("$defs", {})
         documented["requestBody"] = {"content": {"application/json": {"schema": _inlined(schema, definitions)}}}
+    if declared.content:
+        documented["requestBody"] = {"content": {declared.content: {"schema": {"type": "string"}}}, "required": True}
     if not declared.anonymous:
         documented["security"] = [{"bearer": []}]
     return documented
 
 
 def _responses(declared: Declared) -> dict[str, Any]:
-    body = {"application/json": {"schema": {"type": "object"}}}
+    kind = "object" if declared.produces == "application/json" else "string"
+    body = {declared.produces: {"schema": {"type": kind}}}
     right = {"description": "As asked", **({} if declared.status in (202, 204) else {"content": body})}
     wrong = {"description": "What was wrong", "content": {"application/json": {"schema": ERRORS}}}
     return {str(declared.status): right, "4XX": wrong, "503": wrong}

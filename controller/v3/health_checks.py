@@ -55,7 +55,7 @@ def merged(present: dict[str, Any], change: HealthCheck | ReadinessHealthCheck, 
     if endpoint is not None:
         if kind != "http":
             raise unprocessable(f'{called} type must be "http" to set a health check HTTP endpoint')
-        if not _is_path(endpoint):
+        if not is_path(endpoint):
             raise unprocessable(f"{called} endpoint must be a valid URI path")
     if (data.get("timeout") or 0) > MAX_TIMEOUT:
         raise unprocessable(f"health_check_timeout Maximum exceeded: max {MAX_TIMEOUT}s")
@@ -80,6 +80,6 @@ def _common(check: dict[str, Any]) -> dict[str, Any]:
     return {**common, "endpoint": data.get("endpoint")} if check["type"] == "http" else common
 
 
-def _is_path(endpoint: str) -> bool:
+def is_path(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     return endpoint.startswith("/") and not parts.scheme and not parts.netloc and endpoint.isprintable()

@@ -31,19 +31,28 @@ class MetadataBody(BaseModel):
     )
 
 
+def check(metadata: MetadataBody) -> None:
+    """Raises ApiError (UnprocessableEntity): a key or a value that may not be."""
+    for key, value in (metadata.labels or {}).items():
+        _check_key(key, "label")
+        if value is not None and (len(value) > 63 or not _LABEL_VALUE.fullmatch(value)):
+            raise unprocessable(
+                f"Metadata label value error: '{value[:64]}' is greater than 63 characters"
+                if len(value) > 63
+                else f"Metadata label value error: '{value}' contains invalid characters"
+            )
+    for key, value in (metadata.annotations or {}).items():
+        _check_key(key, "annotation")
+        if value is not None and len(value) > 5000:
+            raise unprocessable("Metadata annotation value error: annotation value is greater than 5000 characters")
+
+
 def merge(resource: Labelled, metadata: MetadataBody | None) -> None:
     """Change a resource's metadata as a request asks. Raises ApiError."""
     if metadata is None:
         return
+    check(metadata)
     if metadata.labels is not None:
-        for key, value in metadata.labels.items():
-            _check_key(key, "label")
-            if value is not None and (len(value) > 63 or not _LABEL_VALUE.fullmatch(value)):
-                raise unprocessable(
-                    f"Metadata label value error: '{value[:64]}' is greater than 63 characters"
-                    if len(value) > 63
-                    else f"Metadata label value error: '{value}' contains invalid characters"
-                )
         resource.labels = _merged(resource.labels, metadata.labels)
         if len(resource.labels) > MAX_LABELS:
             raise ApiError(
@@ -51,10 +60,6 @@ def merge(resource: Labelled, metadata: MetadataBody | None) -> None:
                 f"Failed to add {len(metadata.labels)} labels because it would exceed maximum of {MAX_LABELS}",
             )
     if metadata.annotations is not None:
-        for key, value in metadata.annotations.items():
-            _check_key(key, "annotation")
-            if value is not None and len(value) > 5000:
-                raise unprocessable("Metadata annotation value error: annotation value is greater than 5000 characters")
         resource.annotations = _merged(resource.annotations, metadata.annotations)
         if len(resource.annotations) > MAX_ANNOTATIONS:
             raise ApiError(

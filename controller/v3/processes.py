@@ -24,6 +24,7 @@ from controller.v3.presenting import common, to_one
 api = Api("Processes")
 WEB: Final = "web"
 MAX_DISK_IN_MB: Final = 2048
+MAX_COMMAND: Final = 4096
 HIDDEN: Final = "[PRIVATE DATA HIDDEN]"
 HIDDEN_IN_LISTS: Final = "[PRIVATE DATA HIDDEN IN LISTS]"
 EMBEDDED: Final = "process_instances"
@@ -38,7 +39,7 @@ LogRate = Annotated[int, Field(ge=-1, le=_LARGEST)]
 
 
 class Update(Body):
-    command: Annotated[Text, Field(min_length=1, max_length=4096)] | None = None
+    command: Annotated[Text, Field(min_length=1, max_length=MAX_COMMAND)] | None = None
     user: Annotated[Text, Field(min_length=1, max_length=255)] | None = None
     health_check: HealthCheck | None = None
     readiness_health_check: ReadinessHealthCheck | None = None
@@ -182,10 +183,10 @@ def update_app_process(call: Call, guid: str, type: str, body: Update) -> dict[s
     return shown(call, process)
 
 
-def change(call: Call, process: Process, body: Update) -> None:
+def change(call: Call, process: Process, body: Update, *, while_deploying: bool = False) -> None:
     """Raises ApiError. The caller of this holds the lock of the app."""
     given = body.model_fields_set - {"metadata"}
-    if given and process.type == WEB and is_deploying(call, process.app):
+    if given and process.type == WEB and not while_deploying and is_deploying(call, process.app):
         raise ApiError(
             "ProcessUpdateDisabledDuringDeployment", "Cannot update this process while a deployment is in flight."
         )
