@@ -100,12 +100,12 @@ class Api:
         includes: tuple[str, ...] = (),
         anonymous: bool = False,
         content: str = "",
-        content_bytes: int = 0,
+        content_bytes: int = bodies.MAX_JSON_BYTES,
         produces: str = "application/json",
     ) -> Callable[[Endpoint], Endpoint]:
         """``listing``: the parameters are those of this list; else ``query`` names them and ``includes`` what
         ``include`` may be. ``anonymous``: no token is needed. ``content``: the endpoint takes bytes of this media type
-        (`content_bytes` and one more at most: it says itself what is too long)."""
+        (`content_bytes` and one more at most: it says itself what is too long). A body of more is refused."""
 
         def declare(work: Endpoint) -> Endpoint:
             hints = inspect.get_annotations(work, eval_str=True)
@@ -226,10 +226,10 @@ async def _read(request: Request, declared: Declared) -> bytes:
     raw = bytearray()
     async for part in request.stream():
         raw += part
-        if declared.body is not None and len(raw) > bodies.MAX_JSON_BYTES:
-            raise unprocessable(f"Request body is larger than {bodies.MAX_JSON_BYTES} bytes")
-        if declared.content and len(raw) > declared.content_bytes:
-            return bytes(raw[: declared.content_bytes + 1])
+        if len(raw) > declared.content_bytes:
+            if declared.content:
+                return bytes(raw[: declared.content_bytes + 1])
+            raise unprocessable(f"Request body is larger than {declared.content_bytes} bytes")
     return bytes(raw)
 
 

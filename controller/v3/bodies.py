@@ -66,8 +66,6 @@ def parse(raw: bytes) -> Any:
     """The JSON of a body; an empty one is an empty object. Raises ApiError (MessageParseError)."""
     if not raw.strip():
         return {}
-    if len(raw) > MAX_JSON_BYTES:
-        raise unprocessable(f"Request body is larger than {MAX_JSON_BYTES} bytes")
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:

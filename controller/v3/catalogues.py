@@ -27,16 +27,17 @@ class Catalogue:
         *filters: str,
         orders: Sequence[str] = ("created_at", "updated_at"),
         guids: bool = True,
+        changing: bool = True,
         labelled: bool = False,
         includes: Sequence[str] = (),
         fields: Mapping[str, Sequence[str]] | None = None,
         choices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """``orders``: what ``order_by`` may name, the first by default. ``choices``: the values that a filter may have.
-        ``fields``: what ``fields[...]`` may select, by resource."""
+        """``orders``: what ``order_by`` may name, the first by default. ``changing``: they have a time of change.
+        ``choices``: the values that a filter may have. ``fields``: what ``fields[...]`` may select, by resource."""
         self._filters = filters
         self._orders = tuple(orders)
-        self._guids = guids
+        self._general = ("guids",) * guids + ("created_ats",) + ("updated_ats",) * changing
         self._labelled = labelled
         self._includes = tuple(includes)
         self._fields = dict(fields or {})
@@ -45,10 +46,14 @@ class Catalogue:
     @property
     def parameters(self) -> list[str]:
         """All parameters, in the order in which errors list them."""
-        names = ["page", "per_page", "order_by", *(("guids",) if self._guids else ()), "created_ats", "updated_ats"]
-        names += [*self._filters, *(("label_selector",) if self._labelled else ())]
-        names += [*(("include",) if self._includes else ()), *(f"fields[{name}]" for name in self._fields)]
-        return names
+        return [
+            *("page", "per_page", "order_by"),
+            *self._general,
+            *self._filters,
+            *("label_selector",) * self._labelled,
+            *("include",) * bool(self._includes),
+            *(f"fields[{name}]" for name in self._fields),
+        ]
 
     def page(self, call: Call, resources: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         """``resources`` in the default order. Raises ApiError (BadQueryParameter)."""
@@ -61,7 +66,8 @@ class Catalogue:
         }
 
     def _check(self, query: Mapping[str, str]) -> None:
-        unknown = [name for name in query if name not in self.parameters and not is_comparison(name)]
+        known = set(self.parameters)
+        unknown = [name for name in query if name not in known and not (is_comparison(name) and _plain(name) in known)]
         if unknown:
             raise unknown_parameters(unknown, self.parameters)
         check_include(query, self._includes)
@@ -76,6 +82,10 @@ class Catalogue:
                 shown = " or ".join(repr(choice) for choice in self._choices[name])
                 raise bad_query(f"{name.capitalize()} only accepts values {shown}")
             elif name.startswith("fields["):
-                known = self._fields[name[7:-1]]
-                if any(value not in known for value in values(text)):
-                    raise bad_query(f"Fields valid values are: {', '.join(repr(value) for value in known)}")
+                choices = self._fields[name[7:-1]]
+                if any(value not in choices for value in values(text)):
+                    raise bad_query(f"Fields valid values are: {', '.join(repr(choice) for choice in choices)}")
+
+
+def _plain(comparison: str) -> str:
+    return comparison.partition("[")[0]

@@ -33,6 +33,12 @@ DEFAULTS: Final = {
 }
 
 
+def is_on(session: Session, name: str) -> bool:
+    """For everybody, admins too."""
+    enabled = session.scalars(select(FeatureFlag.enabled).where(FeatureFlag.name == name)).one_or_none()
+    return DEFAULTS[name] if enabled is None else enabled
+
+
 def require(session: Session, name: str) -> None:
     """Raises ApiError (FeatureDisabled)."""
     flag = session.scalars(select(FeatureFlag).where(FeatureFlag.name == name)).one_or_none()

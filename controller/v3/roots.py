@@ -9,6 +9,7 @@ from controller.v3.call import Call, Reply
 
 api = Api("Roots")
 COLLECTIONS: Final = (
+    "app_usage_events",
     "apps",
     "audit_events",
     "buildpacks",
@@ -34,6 +35,7 @@ COLLECTIONS: Final = (
     "service_offerings",
     "service_plans",
     "service_route_bindings",
+    "service_usage_events",
     "space_quotas",
     "spaces",
     "stacks",

@@ -56,7 +56,11 @@ class Controller:
         command = [sys.executable, "-P", "-m", "controller", "-c", str(self.folder / "controller.yml")]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ})
-        wait_until(lambda: self._port() is not None or self.process.poll() is not None, "the controller's start")
+        try:
+            wait_until(lambda: self._port() is not None or self.process.poll() is not None, "the controller's start")
+        except AssertionError:
+            self.stop()
+            raise
         assert self.process.poll() is None, self.log
         self.port = self._port() or 0
 
