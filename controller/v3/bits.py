@@ -1,4 +1,4 @@
-"""The one place where the API meets the bits of packages and droplets: no store is there yet, so that it refuses them.
+"""The one place where the API meets bits, of packages, droplets and buildpacks: no store is there, so that it refuses.
 
 Whoever brings the store replaces the functions here; the endpoints have checked rights, flags and states before.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from controller.database.applications import Droplet, Package
+from controller.database.platform import Buildpack
 from controller.v3.errors import ApiError
 
 
@@ -29,6 +30,10 @@ def upload_droplet(_droplet: Droplet) -> NoReturn:
 
 
 def download_droplet(_droplet: Droplet) -> NoReturn:
+    unavailable()
+
+
+def upload_buildpack(_buildpack: Buildpack) -> NoReturn:
     unavailable()
 
 

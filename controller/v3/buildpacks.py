@@ -5,7 +5,7 @@ Positions of one lifecycle are 1, 2, 3 and so on without a gap: whoever changes 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field
 from sqlalchemy import ColumnElement, func, select, text, update
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from controller.database.bookkeeping import Job
 from controller.database.platform import Buildpack, Stack
-from controller.v3 import metadata
+from controller.v3 import bits, metadata
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Text
 from controller.v3.call import Call, Reply
@@ -161,13 +161,13 @@ JOBS = {"buildpack.delete": delete_one}
 
 
 @api.post("/v3/buildpacks/{guid}/upload", 202)
-def upload_buildpack(call: Call, guid: str) -> Reply:
+def upload_buildpack(call: Call, guid: str) -> NoReturn:
     """Bring the bits of a buildpack; a job."""
     buildpack = _find(call, guid)
     call.require_admin()
     if buildpack.locked:
         raise unprocessable("Buildpack is locked")
-    raise ApiError("BlobstoreUnavailable", "Failed to perform operation due to blobstore unavailability.")
+    bits.upload_buildpack(buildpack)
 
 
 def _find(call: Call, guid: str) -> Buildpack:
