@@ -48,6 +48,8 @@ _FAMILIES: Final = {
     "file_descriptors": ("gauge", "Open file descriptors of all processes of the router."),
     "buffered_messages": ("gauge", "Messages of NATS that wait to be read."),
     "total_dropped_messages": ("gauge", "Messages of NATS lost because too many waited."),
+    "token_fetch_errors": ("counter", "Times that the UAA gave no token for the Routing API."),
+    "subscribe_events_errors": ("counter", "Event streams of the Routing API that could not be had, or broke."),
     "route_lookup_time": ("histogram", "Nanoseconds of a request's lookup in the route table."),
     "gorouter_time": ("histogram", "Seconds that the router itself took for a request."),
     "latency": ("histogram", "Milliseconds from a request to the end of its response, by the tag component."),
@@ -103,6 +105,8 @@ def page(sums: Sums, numbers: Mapping[str, float], statuses: Mapping[str, int], 
         "file_descriptors": _single(outside.file_descriptors),
         "buffered_messages": _single(sources.get("buffered_messages", 0)),
         "total_dropped_messages": _single(sources.get("total_dropped_messages", 0)),
+        "token_fetch_errors": _single(sources.get("token_fetch_errors", 0)),
+        "subscribe_events_errors": _single(sources.get("subscribe_events_errors", 0)),
         "promhttp_metric_handler_errors_total": _labelled("cause", {"encoding": 0, "gathering": 0}),
     }
     lines: list[str] = []

@@ -46,6 +46,7 @@ MAX_REFUSALS: Final = 1000
 """Refusals that are remembered."""
 _STEP: Final = 16
 _KEY_BYTES: Final = 16
+_SHOWN: Final = 2000
 
 _log = logging.getLogger("router.route-fetcher")
 
@@ -251,7 +252,8 @@ class Feed:
         if len(self._refusals) >= MAX_REFUSALS:
             del self._refusals[next(iter(self._refusals))]
         self._refusals[problem] = now + REPEAT_AFTER
-        data = {"of": self._kind.name, "error": problem, "route": said}
+        text = orjson.dumps(said)[:_SHOWN].decode(errors="replace")
+        data = {"of": self._kind.name, "error": problem, "payload": text}
         self._journal.line(logging.ERROR, "validation-error", data)
 
     # Events ---------------------------------------------------------------------------------------------------

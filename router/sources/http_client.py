@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, NamedTuple
@@ -188,10 +189,7 @@ async def asking(origin: Origin, request: Request, seconds: float = ANSWER_SECON
     try:
         try:
             async with asyncio.timeout(seconds):
-                name = origin.host if origin.context is not None else None
-                reader, writer = await asyncio.open_connection(
-                    origin.host, origin.port, ssl=origin.context, server_hostname=name, limit=_READ_BYTES
-                )
+                reader, writer = await _connect(origin, seconds)
                 _PROBES.watch(writer.transport)
                 writer.write(_packed(origin, request))
                 answer = Answer(origin, reader)
@@ -207,6 +205,27 @@ async def asking(origin: Origin, request: Request, seconds: float = ANSWER_SECON
     finally:
         if writer is not None:
             writer.transport.abort()
+
+
+async def _connect(origin: Origin, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """To the first of the name's addresses that answers: a machine that is down must not use up the time of all."""
+    name = origin.host if origin.context is not None else None
+    addresses = await _addresses(origin)
+    for turn, address in enumerate(addresses, 1):
+        try:
+            async with asyncio.timeout(seconds / len(addresses)):
+                return await asyncio.open_connection(
+                    address, origin.port, ssl=origin.context, server_hostname=name, limit=_READ_BYTES
+                )
+        except (OSError, TimeoutError):
+            if turn == len(addresses):
+                raise
+    raise OSError("the name has no address")
+
+
+async def _addresses(origin: Origin) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
 def _packed(origin: Origin, request: Request) -> bytes:

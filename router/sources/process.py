@@ -74,7 +74,7 @@ class Sources:
                 namespace=settings.millrace.namespace,
                 name=start["router_id"],
                 threshold=threshold,
-                hears=self._hears,
+                hears=lambda: self._hears() and (self._api is None or not self._api.away),
                 heard=self._heard,
                 on_populated=self._become_ready,
             )

@@ -70,6 +70,11 @@ class RoutingApiSource:
         """Whether all that the API has became known, in this life of the process."""
         return self._known
 
+    @property
+    def away(self) -> bool:
+        """Whether the API cannot be asked now."""
+        return not self._feeds or any(feed.away for feed in self._feeds)
+
     async def run(self) -> None:
         """Until cancelled. Raises RoutingApiUnreachable."""
         logging.getLogger("router").info("setting-up-routing-api")
@@ -159,7 +164,7 @@ class RoutingApiSource:
         return {
             "token_fetch_errors": 0 if self._uaa is None else self._uaa.errors,
             "subscribe_events_errors": sum(feed.subscribe_errors for feed in self._feeds),
-            "routing_api_connected": bool(self._feeds) and not any(feed.away for feed in self._feeds),
+            "routing_api_connected": not self.away,
             "routing_api_endpoints": sum(map(len, self._feeds)),
         }
 

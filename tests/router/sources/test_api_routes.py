@@ -90,6 +90,13 @@ class TestHttpRoutes:
         with pytest.raises(RefusedRoute, match=why.replace("(", r"\(")):
             http_route({**HTTP, **changes})
 
+    @pytest.mark.parametrize("name", [name for name in HTTP if name != "ttl"])
+    def test_refusals_are_short_whatever_comes(self, name: str) -> None:
+        for value in ("x" * 1_000_000, "a:b" * 1_000_000, ["x" * 1_000_000]):
+            with pytest.raises(RefusedRoute) as caught:
+                http_route({**HTTP, name: value})
+            assert len(str(caught.value)) < 400
+
     @given(JSON | st.builds(lambda name, value: {**HTTP, name: value}, st.sampled_from(list(HTTP)), JSON))
     def test_whatever_comes_is_a_route_or_is_refused(self, said: Any) -> None:
         read = attempt(http_route, said)

@@ -6,8 +6,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import trustme
@@ -150,6 +150,16 @@ class TestFailures:
         with pytest.raises(RequestFailed, match=host[:20]):
             fetch(80, host=host)
 
+    def test_one_address_of_several_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+        with wire.backend(answering(ok)) as server, deaf(server.port):
+
+            async def addresses(origin: Origin) -> list[str]:
+                return ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+
+            monkeypatch.setattr("router.sources.http_client._addresses", addresses)
+            assert fetch(server.port, host="api.example.com", seconds=1.5) == (200, b"[]")
+
     def test_an_answer_that_never_begins(self) -> None:
         over = threading.Event()
         with wire.backend(lambda _: bool(over.wait(wire.PATIENCE))) as server:  # type: ignore[arg-type, return-value]
@@ -164,6 +174,20 @@ class TestFailures:
             with pytest.raises(RequestFailed, match=r"not whole within 0\.5 s"):
                 fetch(server.port, seconds=0.5)
             assert time.monotonic() - began < 2.0
+
+
+@contextmanager
+def deaf(port: int) -> Iterator[None]:
+    """127.0.0.2:port: a listener whose backlog is full, so that connections to it are never answered."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(3):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.2", port))
+        yield
 
 
 class TestRefusals:

@@ -313,6 +313,18 @@ class TestFaults:
             assert api.count(TOKEN) == 2
             assert not router.said("failed-to-fetch-routes")
 
+    def test_a_uaa_that_is_away_is_waited_for(self, api: RoutingApi, start: Any, backend: Backend) -> None:
+        api.put(URI, backend.port)
+        with start(api) as router, asking(router) as statuses:
+            api.until_subscribed()
+            api.answers[TOKEN] = json_answer({}, 503)
+            api.forget_tokens()
+            router.until_said("unable-to-fetch-token")
+            wait_until(lambda: router.metrics()["token_fetch_errors"] >= 1.0, "its count")
+            del api.answers[TOKEN]
+            router.until_said("fetched-routes-again")
+        assert set(statuses) == {200}
+
     def test_an_event_that_is_cut_off_is_made_up_for_by_a_list(
         self, api: RoutingApi, start: Any, backend: Backend
     ) -> None:
@@ -323,6 +335,7 @@ class TestFaults:
             wait_until(lambda: status(router) == 200, "the route")
             assert "ended" in router.said("failed-getting-next-event")[0]["error"]
             assert len(router.said("Successfully-subscribed-to-routing-api-event-stream")) == 2
+            wait_until(lambda: router.metrics()["subscribe_events_errors"] == 1.0, "its count")
 
     @pytest.mark.parametrize(
         "garbage",
