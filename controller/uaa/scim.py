@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -32,6 +32,11 @@ _AND: Final = re.compile(r"and\s+", re.IGNORECASE)
 _SHORT: Final = Field(max_length=255)
 
 
+def _own_if_empty(origin: str) -> str:
+    """Clients send an empty origin where they mean the UAA's own accounts."""
+    return origin.strip() or accounts.UAA
+
+
 class _Loose(BaseModel):
     """SCIM bodies have many fields more than anybody here wants to know."""
 
@@ -50,7 +55,7 @@ class _PersonName(_Loose):
 class AccountBody(_Loose):
     username: Annotated[str, Field(alias="userName", min_length=1, max_length=255)]
     password: Annotated[str | None, Field(max_length=passwords.MAX_CHARACTERS)] = None
-    origin: Annotated[str, Field(min_length=1, max_length=255)] = accounts.UAA
+    origin: Annotated[str, Field(max_length=255), AfterValidator(_own_if_empty)] = accounts.UAA
     external_id: Annotated[str | None, Field(alias="externalId", max_length=255)] = None
     active: bool = True
     emails: list[_Email] = []

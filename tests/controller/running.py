@@ -26,6 +26,8 @@ from tests.router.wire import wait_until
 UAA_URL = "http://uaa.example.com"
 API_URL = "http://api.example.com"
 PATIENCE = 20.0
+START_PATIENCE = 60.0
+"""Seconds; it has a lot to import, beside whatever else this machine does."""
 USER_SCOPES = ("cloud_controller.read", "cloud_controller.write")
 
 
@@ -57,7 +59,11 @@ class Controller:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ})
         try:
-            wait_until(lambda: self._port() is not None or self.process.poll() is not None, "the controller's start")
+            wait_until(
+                lambda: self._port() is not None or self.process.poll() is not None,
+                "the controller's start",
+                START_PATIENCE,
+            )
         except AssertionError:
             self.stop()
             raise

@@ -24,11 +24,11 @@ PATIENCE = 10.0
 """Seconds after which waiting for a condition counts as its failure."""
 
 
-def wait_until(condition: Callable[[], object], what: str = "condition") -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], object], what: str = "condition", within: float = PATIENCE) -> None:
+    deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {PATIENCE} s")
+            raise AssertionError(f"{what}: not within {within} s")
         time.sleep(0.005)
 
 
