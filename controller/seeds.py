@@ -1,4 +1,4 @@
-"""What is there from the first start: quota, domains, stacks, environment groups. Doing it twice changes nothing."""
+"""What is there from the first start: quota, domains, stacks, groups, a segment. Doing it twice changes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 
 from controller.database.platform import EnvironmentGroup, Stack
 from controller.database.routing import Domain, RouterGroup
-from controller.database.tenancy import OrganizationQuota
+from controller.database.tenancy import IsolationSegment, OrganizationQuota
 from controller.settings import Settings
+from controller.v3.isolation_segments import SHARED_SEGMENT
 from controller.v3.organizations import DEFAULT_QUOTA
 
 
@@ -32,5 +33,7 @@ def plant(session: Session, settings: Settings) -> None:
     for name in ("running", "staging"):
         if session.scalars(select(EnvironmentGroup).where(EnvironmentGroup.name == name)).first() is None:
             session.add(EnvironmentGroup(name=name, variables={}))
+    if session.scalars(select(IsolationSegment).where(IsolationSegment.guid == SHARED_SEGMENT)).first() is None:
+        session.add(IsolationSegment(guid=SHARED_SEGMENT, name="shared", labels={}, annotations={}))
     if session.scalars(select(RouterGroup).where(RouterGroup.name == "default-tcp")).first() is None:
         session.add(RouterGroup(name="default-tcp", type="tcp", reservable_ports="1024-1123"))

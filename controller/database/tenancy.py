@@ -132,7 +132,9 @@ class Role(Resource, Base):
 class IsolationSegment(Labelled, Base):
     __tablename__ = "isolation_segments"
 
-    name: Mapped[str] = mapped_column(String(255), unique=True)
+    name: Mapped[str] = mapped_column(String(255))
+
+    __table_args__ = (Index("uq_isolation_segments_name", func.lower(text("name")), unique=True),)
 
 
 class IsolationSegmentEntitlement(Row, Base):
