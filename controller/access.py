@@ -35,7 +35,7 @@ class Right(Enum):
     READ_ENVIRONMENT = (frozenset((_DEVELOPER, _SUPPORTER)), "read")
     READ_SECRETS = (frozenset((_DEVELOPER,)), "read")
     """Credentials, package bits, commands, the environment of revisions."""
-    DOWNLOAD_DROPLETS = (frozenset((_ORG_MANAGER, _DEVELOPER, _MANAGER, _AUDITOR)), "read")
+    DOWNLOAD_DROPLETS = (frozenset((_ORG_MANAGER, _DEVELOPER, _MANAGER, _AUDITOR)), "see")
     READ_EVENTS = (frozenset((_ORG_AUDITOR, _DEVELOPER, _AUDITOR, _SUPPORTER)), "see")
     DEVELOP = (frozenset((_DEVELOPER,)), "write")
     """Make, change and delete apps, packages, droplets, tasks, service instances; apply manifests."""

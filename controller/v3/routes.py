@@ -111,10 +111,10 @@ def found(call: Call, guid: str) -> Route:
     return call.find(Route, guid, visible(call), called="Route")
 
 
-def changeable(call: Call, guid: str) -> Route:
+def changeable(call: Call, guid: str, right: Right = Right.OPERATE) -> Route:
     """Raises ApiError: not there, not the caller's to change, or suspended."""
     route = found(call, guid)
-    if not call.access.in_space(Right.OPERATE, route.space):
+    if not call.access.in_space(right, route.space):
         raise not_authorized()
     call.refuse_suspended(route.space.organization, route.space)
     return route
@@ -263,10 +263,8 @@ JOBS = {"route.delete": delete_one, "space.delete_unmapped_routes": delete_unmap
 def move_route(call: Call, guid: str, body: ToOne) -> dict[str, Any]:
     """Give a route to another space."""
     call.require_flag("route_sharing")
-    route = found(call, guid)
-    if not call.access.in_space(Right.DEVELOP, route.space):
-        raise not_authorized()
-    space = _receiving(call, [body.data.guid], route, "transfer")[0]
+    route = changeable(call, guid, Right.DEVELOP)
+    space = _receiving(call, [body.data.guid], route, "transfer", Right.DEVELOP)[0]
     usable = select(Domain.id).where(Domain.id == route.domain_id, domains.usable_by(call, space.organization))
     if call.session.scalars(usable).first() is None:
         raise unprocessable(
@@ -292,9 +290,7 @@ def list_route_shares(call: Call, guid: str) -> dict[str, Any]:
 def share_route(call: Call, guid: str, body: ToMany) -> dict[str, Any]:
     """Let apps of other spaces use a route."""
     call.require_flag("route_sharing")
-    route = found(call, guid)
-    if not call.access.in_space(Right.DEVELOP, route.space):
-        raise not_authorized()
+    route = changeable(call, guid)
     already = set(call.session.scalars(select(RouteShare.space_id).where(RouteShare.route_id == route.id)))
     for space in _receiving(call, body.guids, route, "share"):
         if space.id == route.space_id:
@@ -313,9 +309,7 @@ def share_route(call: Call, guid: str, body: ToMany) -> dict[str, Any]:
 def unshare_route(call: Call, guid: str, space_guid: str) -> Reply:
     """End that, and the destinations in that space."""
     call.require_flag("route_sharing")
-    route = found(call, guid)
-    if not call.access.in_space(Right.DEVELOP, route.space):
-        raise not_authorized()
+    route = changeable(call, guid)
     (space,) = _receiving(call, [space_guid], route, "unshare")
     if space.id == route.space_id:
         raise unprocessable(f"Unable to unshare route '{route_rules.url(route)}' from the space that owns it.")
@@ -337,7 +331,7 @@ def _shared_with(call: Call, route: Route) -> list[str]:
     return list(call.session.scalars(statement))
 
 
-def _receiving(call: Call, guids: Sequence[str], route: Route, what: str) -> list[Space]:
+def _receiving(call: Call, guids: Sequence[str], route: Route, what: str, right: Right = Right.OPERATE) -> list[Space]:
     """The spaces of these guids, in which the caller may work, too. Raises ApiError."""
     seen = call.access.spaces(Right.READ_SPACE)
     spaces_found = call.session.scalars(select(Space).where(Space.guid.in_(guids), seen)).unique().all()
@@ -349,7 +343,7 @@ def _receiving(call: Call, guids: Sequence[str], route: Route, what: str) -> lis
             f"{named} with spaces [{listed}]. Ensure the spaces exist and that you have access to them."
         )
     for space in spaces_found:
-        if not call.access.in_space(Right.DEVELOP, space):
+        if not call.access.in_space(right, space):
             raise unprocessable(
                 f"{named} with space '{space.guid}'. Write permission is required in order to {what} a route with "
                 "a space."

@@ -262,7 +262,7 @@ def get_credentials(call: Call, guid: str) -> dict[str, Any]:
     """Get the credentials of a user-provided service instance."""
     instance = found(call, guid)
     if not call.access.in_space(Right.READ_SECRETS, instance.space):
-        raise not_found("Service instance")
+        raise not_authorized()
     return dict(instance.credentials)
 
 

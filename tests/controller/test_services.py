@@ -122,7 +122,7 @@ class TestBindings:
         details = client.get(f"/v3/service_credential_bindings/{binding}/details")
         assert details.status_code == (200 if sees_secrets else 403)
         credentials = client.get(f"/v3/service_instances/{instance}/credentials")
-        assert credentials.status_code == (200 if sees_secrets else 404)
+        assert credentials.status_code == (200 if sees_secrets else 403)
 
 
 class TestRouteBindings:
