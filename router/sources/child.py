@@ -255,5 +255,15 @@ def _remove_left_over(folder: Path) -> None:
     """Sockets of supervisors that were killed."""
     for path in folder.glob("sources.*.sock"):
         number = path.name.split(".")[1]
-        if number.isdigit() and not Path("/proc", number).exists():
+        if number.isdigit() and not _is_alive(int(number)):
             path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

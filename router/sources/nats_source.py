@@ -218,7 +218,10 @@ class NatsSource:
         if message.subject == _GREET and message.reply and self._client is not None:
             await self._client.publish(message.reply, self._introduction)
         else:
-            self._intake.take(message.subject, message.data)
+            try:
+                self._intake.take(message.subject, message.data)
+            except Exception:  # a fault of ours with this one message: the library would drop it without a word
+                _log.exception("message-failed", extra={"data": {"subject": message.subject}})
         if perf_counter() - self._slice_began > SLICE_SECONDS:
             await asyncio.sleep(0)
             self._slice_began = perf_counter()

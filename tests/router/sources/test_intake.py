@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.sources.intake import MAX_REFUSED, REPEAT_AFTER, Intake
 from router.sources.journal import Journal
@@ -97,6 +99,34 @@ def test_what_routers_say_among_themselves_is_not_judged(
 ) -> None:
     rig.intake.take(subject, b"\x00")
     assert (rig.intake.refused, caplog.records) == (0, [])
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(("host", "Port", "tls_port", "uris", "app", "tags", "options", "protocol", "isolation_segment"))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("router.register", "router.unregister", "router.greet", "router.x")),
+            st.binary(max_size=50) | st.dictionaries(KEYS, ANYTHING).map(orjson.dumps),
+        ),
+        max_size=20,
+    )
+)
+def test_whatever_comes_is_taken(messages: list[tuple[str, bytes]]) -> None:
+    rig = Rig()
+    for subject, payload in messages:
+        rig.intake.take(subject, payload)
+    assert set(rig.table.mirror.records) == {
+        (route, each.address)
+        for route in rig.table.routes()
+        for each in rig.table.pool(route).announcements  # type: ignore[union-attr]
+    }
 
 
 def test_other_subjects_must_be_json_and_do_nothing(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
