@@ -222,7 +222,7 @@ class TestTls:
             assert router.said("nats-connection-error") == [{"error": "nats: secure connection not available"}]
 
 
-SHORT: dict[str, Any] = {"droplet_stale_threshold": "1s", "prune_stale_droplets_interval": "200ms"}
+SHORT: dict[str, Any] = {"droplet_stale_threshold": "2s", "prune_stale_droplets_interval": "200ms"}
 
 
 class TestPruning:
@@ -230,7 +230,7 @@ class TestPruning:
         with following(nats, **SHORT) as router:
             registrar.register(backend.port, URI)
             wait_until(lambda: status(router) == 200, "a route")
-            until = time.monotonic() + 2.0
+            until = time.monotonic() + 4.0
             while time.monotonic() < until:
                 registrar.register(backend.port, URI)
                 assert status(router) == 200
@@ -279,7 +279,7 @@ class TestPruning:
             router.until_said("nats-connection-reconnected")
             began = time.monotonic()
             wait_until(lambda: status(router) != 200, "its end")
-            assert 0.5 < time.monotonic() - began < 5.0
+            assert 1.0 < time.monotonic() - began < 8.0
 
     def test_goes_on_without_nats_where_so_configured(self, folder: Path, backend: Backend) -> None:
         with running_nats(folder, "pruning") as server, following(server, **SHORT) as router:
