@@ -297,7 +297,7 @@ def included(apps: Sequence[App], call: Call) -> dict[str, Any]:
     found: dict[str, Any] = {}
     places = {app.space.guid: app.space for app in apps}
     if "space" in call.includes:
-        found["spaces"] = [spaces.present(space, call) for space in places.values()]
+        found["spaces"] = spaces.presented(places.values(), call)
     if {"org", "space.organization"} & call.includes:
         owners = {space.organization.guid: space.organization for space in places.values()}
         found["organizations"] = [organizations.present(owner, call) for owner in owners.values()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 from sqlalchemy import ColumnElement, delete, exists, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from controller import route_changes
 from controller.access import Right
@@ -61,7 +63,9 @@ def protocols(domain: Domain) -> list[str]:
     return ["tcp"] if domain.router_group_guid is not None else ["http"]
 
 
-def present(domain: Domain, call: Call) -> dict[str, Any]:
+def present(domain: Domain, call: Call, shared: Mapping[int, list[str]] | None = None) -> dict[str, Any]:
+    """``shared``: what ``_shared_with`` found, where it was asked about several domains."""
+    shared = _shared_with([domain], call) if shared is None else shared
     path = f"/v3/domains/{domain.guid}"
     owner = domain.organization.guid if domain.organization is not None else None
     links = {
@@ -82,23 +86,54 @@ def present(domain: Domain, call: Call) -> dict[str, Any]:
         "supported_protocols": protocols(domain),
         "relationships": {
             "organization": to_one(owner),
-            "shared_organizations": to_many(_shared_with(domain, call)),
+            "shared_organizations": to_many(shared.get(domain.id, [])),
         },
         "metadata": metadata.shown(domain),
         "links": links,
     }
 
 
-def _shared_with(domain: Domain, call: Call) -> list[str]:
-    if domain.organization_id is None:
-        return []
+def presented(rows: Iterable[Domain], call: Call) -> list[dict[str, Any]]:
+    """Each of them once; what belongs to them is read together."""
+    known = {domain.id: domain for domain in rows}
+    shared = _shared_with(known.values(), call)
+    wanted = {domain.organization_id for domain in known.values()} - {None}
+    owners = call.session.scalars(select(Organization).where(Organization.id.in_(wanted))).unique() if wanted else ()
+    by_id = {owner.id: owner for owner in owners}
+    for domain in known.values():
+        set_committed_value(domain, "organization", by_id.get(domain.organization_id or 0))
+    return [present(domain, call, shared) for domain in known.values()]
+
+
+def _page(call: Call, *conditions: ColumnElement[bool]) -> dict[str, Any]:
+    shared: dict[int, list[str]] = {}
+    return LISTING.page(
+        call,
+        lambda row: present(row, call, shared),
+        visible(call),
+        *conditions,
+        statement=select(Domain)
+        .outerjoin(_owner, Domain.organization_id == _owner.id)
+        .options(selectinload(Domain.organization)),
+        prepare=lambda rows: shared.update(_shared_with(rows, call)),
+    )
+
+
+def _shared_with(domains: Iterable[Domain], call: Call) -> dict[int, list[str]]:
+    """The guids of organizations that private domains are shared with and the caller sees, by the domains' ids."""
+    private = [domain.id for domain in domains if domain.organization_id is not None]
+    if not private:
+        return {}
     statement = (
-        select(Organization.guid)
-        .join(DomainShare, DomainShare.organization_id == Organization.id)
-        .where(DomainShare.domain_id == domain.id, call.access.organizations(Right.SEE_ORGANIZATION))
+        select(DomainShare.domain_id, Organization.guid)
+        .join(Organization, DomainShare.organization_id == Organization.id)
+        .where(DomainShare.domain_id.in_(private), call.access.organizations(Right.SEE_ORGANIZATION))
         .order_by(DomainShare.id)
     )
-    return list(call.session.scalars(statement))
+    found: dict[int, list[str]] = defaultdict(list)
+    for domain_id, guid in call.session.execute(statement):
+        found[domain_id].append(guid)
+    return found
 
 
 def visible(call: Call) -> ColumnElement[bool]:
@@ -123,17 +158,14 @@ def usable_by(call: Call, organization: Organization) -> ColumnElement[bool]:
 @api.get("/v3/domains", listing=LISTING)
 def list_domains(call: Call) -> dict[str, Any]:
     """List domains."""
-    statement = select(Domain).outerjoin(_owner, Domain.organization_id == _owner.id)
-    return LISTING.page(call, lambda row: present(row, call), visible(call), statement=statement)
+    return _page(call)
 
 
 @api.get("/v3/organizations/{guid}/domains", listing=LISTING)
 def list_organization_domains(call: Call, guid: str) -> dict[str, Any]:
     """List the domains that an organization's routes may use."""
     organization = organizations.visible(call, guid)
-    statement = select(Domain).outerjoin(_owner, Domain.organization_id == _owner.id)
-    usable = usable_by(call, organization)
-    return LISTING.page(call, lambda row: present(row, call), visible(call), usable, statement=statement)
+    return _page(call, usable_by(call, organization))
 
 
 @api.get("/v3/organizations/{guid}/domains/default")
@@ -212,7 +244,7 @@ def delete_domain(call: Call, guid: str) -> Reply:
     """Delete a domain with its routes; a job."""
     domain = call.find(Domain, guid, visible(call), called="Domain")
     _may_change(call, domain)
-    if domain.organization_id is not None and _shared_with(domain, call):
+    if domain.organization_id is not None and _shared_with([domain], call):
         raise unprocessable("This domain is shared with other organizations. Unshare before deleting.")
     return call.begin("domain.delete", ("domain", domain.guid))
 
@@ -234,7 +266,7 @@ def share_domain(call: Call, guid: str, body: ToMany) -> dict[str, Any]:
     if domain.organization_id is None:
         raise unprocessable(_NOT_PRIVATE)
     _share(call, domain, body.guids)
-    return to_many(_shared_with(domain, call))
+    return to_many(_shared_with([domain], call).get(domain.id, []))
 
 
 @api.delete("/v3/domains/{guid}/relationships/shared_organizations/{organization_guid}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, delete, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from controller.access import Right
 from controller.database.bookkeeping import Job
@@ -108,6 +108,7 @@ def list_roles(call: Call) -> dict[str, Any]:
         .join(Role.user)
         .outerjoin(_of_space, Role.space_id == _of_space.id)
         .outerjoin(_of_organization, Role.organization_id == _of_organization.id)
+        .options(selectinload(Role.organization), selectinload(Role.space))
     )
     return LISTING.page(
         call,
@@ -240,8 +241,7 @@ def _included(roles: Sequence[Role], call: Call) -> dict[str, Any]:
     if "user" in call.includes:
         found["users"] = [users.present(user, call) for user in {role.user.id: role.user for role in roles}.values()]
     if "space" in call.includes:
-        places = {role.space.id: role.space for role in roles if role.space is not None}
-        found["spaces"] = [spaces.present(space, call) for space in places.values()]
+        found["spaces"] = spaces.presented((role.space for role in roles if role.space is not None), call)
     if "organization" in call.includes:
         owners = {role.organization.id: role.organization for role in roles if role.organization is not None}
         found["organizations"] = [organizations.present(owner, call) for owner in owners.values()]

@@ -379,11 +379,9 @@ def options_of(options: HashOptions | None) -> dict[str, Any]:
 def included(routes: Sequence[Route], call: Call) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if "domain" in call.includes:
-        rows = {route.domain.id: route.domain for route in routes}
-        more["domains"] = [domains.present(row, call) for row in rows.values()]
+        more["domains"] = domains.presented([route.domain for route in routes], call)
     if {"space", "space.organization"} & call.includes:
-        places = {route.space.id: route.space for route in routes}
-        more["spaces"] = [spaces.present(row, call) for row in places.values()]
+        more["spaces"] = spaces.presented([route.space for route in routes], call)
     if "space.organization" in call.includes:
         owners = {route.space.organization.id: route.space.organization for route in routes}
         more["organizations"] = [organizations.present(row, call) for row in owners.values()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, false, or_, select
+from sqlalchemy.orm import joinedload
 
 from controller.access import Right
 from controller.database.applications import App
@@ -107,6 +108,7 @@ def list_bindings(call: Call) -> dict[str, Any]:
         select(ServiceCredentialBinding)
         .join(ServiceCredentialBinding.service_instance)
         .outerjoin(ServiceCredentialBinding.app)
+        .options(joinedload(ServiceCredentialBinding.app))
     )
     return LISTING.page(
         call,

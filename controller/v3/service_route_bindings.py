@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import joinedload
 
 from controller.access import Right
 from controller.database.routing import Route
@@ -82,6 +83,8 @@ def _changeable(call: Call, guid: str) -> ServiceRouteBinding:
 def list_bindings(call: Call) -> dict[str, Any]:
     """List bindings of routes."""
     statement = select(ServiceRouteBinding).join(ServiceRouteBinding.route).join(ServiceRouteBinding.service_instance)
+    if "route" in call.includes:
+        statement = statement.options(joinedload(ServiceRouteBinding.route).selectinload(Route.destinations))
     return LISTING.page(
         call,
         lambda row: present(row, call),
