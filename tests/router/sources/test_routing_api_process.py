@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from tests.router import wire
 from tests.router.registry.conftest import free_port
@@ -192,41 +191,13 @@ class TestTcpRoutes:
 
 
 class TestStart:
-    def failing(self, start: Any, api: RoutingApi, **settings: Any) -> str:
-        """What a router says that does not start."""
-        with start(api, healthy=False, token_fetcher_max_retries=1, **settings) as router:
-            assert router.exit_code() == 1
-            [said] = router.said("routing-api-connection-failed")
-            return str(said["error"])
-
-    def test_needs_the_uaa(self, api: RoutingApi, start: Any) -> None:
-        said = self.failing(start, api, oauth={"client_secret": "wrong"})
-        assert "answered 401" in said
-        assert "oauth.client_secret" in said
-        api.answers[TOKEN] = json_answer({}, 500)
-        assert "answered 500" in self.failing(start, api)
-
-    def test_needs_a_token_that_opens_the_api(self, api: RoutingApi, start: Any) -> None:
-        api.answers[ROUTES] = json_answer({"name": "UnauthorizedError", "message": "Token lacks a scope"}, 401)
-        assert "Token lacks a scope" in self.failing(start, api)
-        assert (api.count(TOKEN), api.count(ROUTES)) == (2, 2)
-
-    def test_needs_a_list(self, api: RoutingApi, start: Any) -> None:
-        api.answers[ROUTES] = json_answer({"routes": []})
-        assert "the list is no array" in self.failing(start, api)
-        api.answers[ROUTES] = raw_answer(b"HTTP/1.1 301 Moved\r\nLocation: http://evil/\r\n\r\n")
-        assert "redirects are not followed" in self.failing(start, api)
-
-    def test_needs_certificates_on_both_sides(self, api: RoutingApi, start: Any) -> None:
-        _, chain, key = api.certificates(trustme.CA())
-        assert self.failing(start, api, routing_api={"cert_chain": chain, "private_key": key})
-        other = trustme.CA().cert_pem.bytes().decode()
-        assert "certificate verify failed" in self.failing(start, api, routing_api={"ca_certs": other})
-        assert api.count(ROUTES) == 0
-
-    def test_needs_somebody_there(self, api: RoutingApi, start: Any) -> None:
-        said = self.failing(start, api, routing_api={"port": free_port()})
-        assert "refused" in said.lower()
+    def test_needs_the_uaa_and_the_api(self, api: RoutingApi, start: Any) -> None:
+        """What else it needs, and what it says of it, is in test_routing_api_source.py."""
+        for settings in ({"oauth": {"client_secret": "wrong"}}, {"routing_api": {"port": free_port()}}):
+            with start(api, healthy=False, **settings) as router:
+                assert router.exit_code() == 1
+                [said] = router.said("routing-api-connection-failed")
+                assert said["error"]
 
     def test_needs_no_token_where_none_is_asked_for(self, api: RoutingApi, start: Any, backend: Backend) -> None:
         said = {
