@@ -199,3 +199,68 @@ SERVICES: Final = [
     row("PATCH /v3/service_route_bindings/{route binding}", "develop", "see the space", {}),
     row("DELETE /v3/service_route_bindings/{new route binding}", "develop", "see the space"),
 ]
+
+_SPACES: Final = {"data": [{"guid": "{space}"}]}
+ISOLATION_AND_SECURITY: Final = [
+    row("LIST /v3/isolation_segments?guids={segment of ours}", "see the organization"),
+    row("GET /v3/isolation_segments/{segment of ours}", "see the organization"),
+    row("LIST /v3/isolation_segments/{segment of ours}/organizations", "see the organization"),
+    row("GET /v3/isolation_segments/{segment of ours}/relationships/organizations", "see the organization"),
+    row("GET /v3/isolation_segments/{segment of ours}/relationships/spaces", "see the organization"),
+    row("POST /v3/isolation_segments", "be an admin", "everybody", {"name": "{name}"}),
+    row("PATCH /v3/isolation_segments/{segment of ours}", "be an admin", "see the organization", {}),
+    row("DELETE /v3/isolation_segments/{new segment}", "be an admin", "everybody"),
+    row(
+        "POST /v3/isolation_segments/{segment of ours}/relationships/organizations",
+        "be an admin",
+        "everybody",
+        {"data": [{"guid": "{organization}"}]},
+    ),
+    row(
+        "DELETE /v3/isolation_segments/{new segment of ours}/relationships/organizations/{organization}",
+        "be an admin",
+        "everybody",
+    ),
+    row("GET /v3/organizations/{organization}/relationships/default_isolation_segment", "see the organization"),
+    row(
+        "PATCH /v3/organizations/{organization}/relationships/default_isolation_segment",
+        "manage the organization",
+        "see the organization",
+        {"data": None},
+    ),
+    row("GET /v3/spaces/{space}/relationships/isolation_segment", "see the space"),
+    row(
+        "PATCH /v3/spaces/{space}/relationships/isolation_segment",
+        "manage the organization",
+        "see the space",
+        {"data": None},
+    ),
+    row("LIST /v3/spaces/{space}/features", "see the space"),
+    row("GET /v3/spaces/{space}/features/{ssh}", "see the space"),
+    row("PATCH /v3/spaces/{space}/features/{ssh}", "manage the space", "see the space", {"enabled": True}),
+    row("LIST /v3/security_groups?guids={security group}", "see the space"),
+    row("GET /v3/security_groups/{security group}", "see the space"),
+    row("LIST /v3/security_groups?guids={security group of all}", "everybody"),
+    row("POST /v3/security_groups", "be an admin", "everybody", {"name": "{name}"}),
+    row("PATCH /v3/security_groups/{security group}", "be an admin", "see the space", {}),
+    row("DELETE /v3/security_groups/{new security group}", "be an admin", "see the space"),
+    row("LIST /v3/spaces/{bound space}/running_security_groups", "see the space"),
+    row("LIST /v3/spaces/{bound space}/staging_security_groups", "see the space"),
+    *(
+        one
+        for phase in ("running", "staging")
+        for one in (
+            row(
+                f"POST /v3/security_groups/{{security group}}/relationships/{phase}_spaces",
+                "manage the space",
+                "see the space",
+                _SPACES,
+            ),
+            row(
+                f"DELETE /v3/security_groups/{{new security group}}/relationships/{phase}_spaces/{{space}}",
+                "manage the space",
+                "see the space",
+            ),
+        )
+    ),
+]

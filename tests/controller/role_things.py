@@ -166,11 +166,30 @@ def _job(world: World) -> str:
     return _guid(job_of(admin, admin.delete(f"/v3/organizations/{_organization(world)}")))
 
 
+def _bound_space(world: World) -> str:
+    world.thing("security group")
+    return world.thing("space")
+
+
+def _group_of_all(world: World) -> str:
+    return world.made("/v3/security_groups", {"name": "{name}", "globally_enabled": {"running": True}})
+
+
+def _segment_of_ours(world: World) -> str:
+    segment = world.made("/v3/isolation_segments", {"name": "{name}"})
+    path = f"/v3/isolation_segments/{segment}/relationships/organizations"
+    organizations = {"data": [{"guid": world.organization["guid"]}]}
+    world.controller.admin.post(path, json=organizations).raise_for_status()
+    return segment
+
+
+_SPACE: Final = {"data": [{"guid": "{space}"}]}
 _IN_ORGANIZATION: Final = {"organization": to("organization")}
 
 MAKERS: Final[dict[str, Maker]] = {
     "app": _started_app,
     "binding": _binding,
+    "bound space": _bound_space,
     "build": _build,
     "built app": _built_app,
     "buildpack": _named("/v3/buildpacks"),
@@ -203,12 +222,16 @@ MAKERS: Final[dict[str, Maker]] = {
     "revision": _revision,
     "route": _mapped_route,
     "route binding": _route_binding,
+    "security group": _named("/v3/security_groups", running_spaces=_SPACE, staging_spaces=_SPACE),
+    "security group of all": _group_of_all,
+    "segment": _named("/v3/isolation_segments"),
+    "segment of ours": _segment_of_ours,
     "service": _service,
     "shared domain": _domain("example.com"),
     "sidecar": _sidecar,
     "space": _named("/v3/spaces", **_IN_ORGANIZATION),
     "space quota": _named("/v3/space_quotas", **_IN_ORGANIZATION),
-    "space quota of ours": _named("/v3/space_quotas", **_IN_ORGANIZATION, spaces={"data": [{"guid": "{space}"}]}),
+    "space quota of ours": _named("/v3/space_quotas", **_IN_ORGANIZATION, spaces=_SPACE),
     "space under quota": _space_under_quota,
     "space role": lambda world: world.role("space_auditor"),
     "stack": _named("/v3/stacks"),

@@ -14,13 +14,24 @@ from typing import Final
 
 import pytest
 
-from tests.controller.role_rows import DOMAINS_AND_ROUTES, SERVICES, TENANCY
+from tests.controller.role_rows import DOMAINS_AND_ROUTES, ISOLATION_AND_SECURITY, SERVICES, TENANCY
 from tests.controller.role_rows_apps import APPS, BITS, MANIFESTS, NO_BROKERS, PLATFORM, RUNS
 from tests.controller.role_things import FLAGS, MAKERS, WORDS
 from tests.controller.role_world import Row, World, unnamed
 from tests.controller.running import running_controller
 
-MATRIX: Final = [*TENANCY, *DOMAINS_AND_ROUTES, *SERVICES, *APPS, *BITS, *RUNS, *PLATFORM, *MANIFESTS, *NO_BROKERS]
+MATRIX: Final = [
+    *TENANCY,
+    *DOMAINS_AND_ROUTES,
+    *SERVICES,
+    *ISOLATION_AND_SECURITY,
+    *APPS,
+    *BITS,
+    *RUNS,
+    *PLATFORM,
+    *MANIFESTS,
+    *NO_BROKERS,
+]
 
 WITHOUT_A_TOKEN: Final = {
     "GET /",
@@ -32,34 +43,6 @@ WITHOUT_A_TOKEN: Final = {
 }
 
 NOT_THERE: Final = """
-GET /v3/organizations/{}/relationships/default_isolation_segment
-PATCH /v3/organizations/{}/relationships/default_isolation_segment
-GET /v3/spaces/{}/features
-GET /v3/spaces/{}/features/{}
-PATCH /v3/spaces/{}/features/{}
-GET /v3/spaces/{}/relationships/isolation_segment
-PATCH /v3/spaces/{}/relationships/isolation_segment
-GET /v3/spaces/{}/running_security_groups
-GET /v3/spaces/{}/staging_security_groups
-GET /v3/isolation_segments
-GET /v3/isolation_segments/{}
-GET /v3/isolation_segments/{}/organizations
-POST /v3/isolation_segments
-PATCH /v3/isolation_segments/{}
-DELETE /v3/isolation_segments/{}
-GET /v3/isolation_segments/{}/relationships/organizations
-GET /v3/isolation_segments/{}/relationships/spaces
-POST /v3/isolation_segments/{}/relationships/organizations
-DELETE /v3/isolation_segments/{}/relationships/organizations/{}
-GET /v3/security_groups
-GET /v3/security_groups/{}
-POST /v3/security_groups
-PATCH /v3/security_groups/{}
-DELETE /v3/security_groups/{}
-POST /v3/security_groups/{}/relationships/running_spaces
-POST /v3/security_groups/{}/relationships/staging_spaces
-DELETE /v3/security_groups/{}/relationships/running_spaces/{}
-DELETE /v3/security_groups/{}/relationships/staging_spaces/{}
 POST /v3/admin/actions/clear_buildpack_cache
 """
 """Of reference 2.9. Whoever brings one takes it from here and adds its lines above."""
