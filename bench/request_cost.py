@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import uvloop
 
-from router.access_log import AccessLog
+from router.config.settings import Settings
 from router.edge import Edge
 from router.loggregator.worker_side import WorkerSide
-from router.metrics import Metrics
+from router.logs.access_log import AccessLog
+from router.metrics.counters import Metrics
 from router.registry.records import EndpointRecord
-from router.settings import Settings
 from router.table import RouteTable
 
 REQUESTS: Final = 5000

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from router.access_line import dash_or_quoted, dash_or_seconds
-from router.answers import SEMICOLONS
+from router.heads.answers import SEMICOLONS
+from router.logs.access_line import dash_or_quoted, dash_or_seconds
 
 if TYPE_CHECKING:
     from router.exchange import Exchange

@@ -20,11 +20,11 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router import client_cert, header_order
+from router.heads import client_cert, header_order
+from router.heads.response_plan import ResponsePlan
 from router.http1.chunked import ChunkScanner
 from router.http1.grammar import BadMessage
 from router.http1.response import check_partial_head
-from router.response_plan import ResponsePlan
 from router.tls import failures
 from router.tunnel import WRITE_AT_ONCE, TunnelEnd
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from router import answers
-from router.answers import Answer
-from router.instances import Chosen
+from router.heads import answers
+from router.heads.answers import Answer
+from router.heads.instances import Chosen
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
+    from router.heads.sticky import Wish
     from router.pool import Endpoint, Pool
-    from router.sticky import Wish
 
 
 def refusal(exchange: Exchange) -> Answer | None:

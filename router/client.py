@@ -18,15 +18,15 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router import answers, client_cert, header_order
-from router.answers import Answer, malformed
-from router.forwarding import RequestPlan, forwarded_from, origin
+from router.heads import answers, client_cert, header_order
+from router.heads.answers import Answer, malformed
+from router.heads.forwarding import RequestPlan, forwarded_from, origin
+from router.heads.response_plan import ResponsePlan
 from router.http1.body import IncomingBody
 from router.http1.grammar import BadMessage
 from router.http1.recode import Recoder
 from router.http1.request import ASTERISK, RequestLine, check_partial_head
 from router.http2.frames import PREFACE
-from router.response_plan import ResponsePlan
 from router.tunnel import WRITE_AT_ONCE, Tunnel, TunnelEnd, reset
 
 if TYPE_CHECKING:

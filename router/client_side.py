@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from router.answers import Answer
     from router.backend import BackendConnection
     from router.exchange import Exchange
-    from router.response_plan import ResponsePlan
+    from router.heads.answers import Answer
+    from router.heads.response_plan import ResponsePlan
 
 
 class ClientSide(Protocol):

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import click
 
-from router import logs
-from router.config import ConfigError, load_noting
-from router.config_page import page
-from router.listening import CannotListen
-from router.log_file import CannotLog
-from router.settings import Settings
-from router.settings_rules import completed
-from router.supervisor import run
+from router.config.config_file import ConfigError, load_noting
+from router.config.config_page import page
+from router.config.settings import Settings
+from router.config.settings_rules import completed
+from router.logs import component_log
+from router.logs.log_file import CannotLog
+from router.processes.listening import CannotListen
+from router.processes.supervisor import run
 
 
 @click.command()
@@ -51,7 +51,7 @@ def router(config: Path | None, check: bool) -> None:
 
 def _tell(error: Exception) -> None:
     """In the log, too: that is where an operator of Gorouter looks."""
-    logs.to_stdout("error", logs.Form(epoch=True))
+    component_log.to_stdout("error", component_log.Form(epoch=True))
     log = logging.getLogger("router")
     if isinstance(error, ConfigError):
         log.error("Error loading config:", extra={"data": {"problems": error.problems}})

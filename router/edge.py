@@ -16,28 +16,29 @@ from math import inf
 from time import monotonic, perf_counter_ns, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from router import client_cert, keep_alive
-from router.access_log import AccessLog
+from router import keep_alive
 from router.client import ClientConnection, InnerClient
+from router.config.settings import Settings
 from router.dialing import Dial
 from router.exchange import Exchange
-from router.forwarding import ForwardingRules, RequestPlan
+from router.heads import client_cert
+from router.heads.forwarding import ForwardingRules, RequestPlan
+from router.heads.response_plan import ResponsePlan
 from router.http1.request import RequestLine, parse_line
 from router.http1.response import too_long
 from router.http2_backend import Awaited, BackendStream, Http2Backend
 from router.http2_client import Http2Client
-from router.metrics import Metrics
-from router.request_log import RequestLog
-from router.response_plan import ResponsePlan
+from router.logs.access_log import AccessLog
+from router.logs.request_log import RequestLog
+from router.metrics.counters import Metrics
 from router.route_services.turns import RouteServices
-from router.settings import Settings
 from router.table import RouteTable
 from router.tls.backend_tls import BackendTls
 from router.traced import TracedExchange
 from router.tunnel import STOPPED, Tunnel
 
 if TYPE_CHECKING:
-    from router.error_pages import ErrorPages
+    from router.heads.error_pages import ErrorPages
     from router.pool import Endpoint, Pool
 
 SHARDS: Final = 8
@@ -467,7 +468,7 @@ def _error_pages(settings: Settings) -> ErrorPages | None:
     """What the router's own answers wear; None where they are plain text. Raises ConfigError."""
     if not settings.html_error_template_file and not settings.millrace.html_error_template:
         return None
-    from router.error_pages import ErrorPages  # noqa: PLC0415 - costs 1 MiB, so not without need
+    from router.heads.error_pages import ErrorPages  # noqa: PLC0415 - costs 1 MiB, so not without need
 
     return ErrorPages.from_settings(settings)
 

@@ -22,21 +22,22 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from router import answers, choosing, vcap_trace
-from router.answers import SEMICOLONS, Answer
+from router import choosing
 from router.attempts import NOTHING_OPENED, Attempts, Opening
 from router.backend import BackendConnection
 from router.dialing import Dial, DialFailure
-from router.forwarding import RequestPlan, origin
+from router.heads import answers, vcap_trace
+from router.heads.answers import SEMICOLONS, Answer
+from router.heads.forwarding import RequestPlan, origin
+from router.heads.response_plan import ResponsePlan
+from router.heads.sticky import route_start
+from router.heads.tracing import Ids, sent_ids
 from router.http1.request import RequestLine
 from router.http2.translation import Shape
 from router.http2_backend import Awaited, BackendStream
 from router.pool import Endpoint
-from router.response_plan import ResponsePlan
 from router.route_services.service import ServiceEndpoint, ServicePool
 from router.route_services.turns import carries_both
-from router.sticky import route_start
-from router.tracing import Ids, sent_ids
 
 if TYPE_CHECKING:
     from router.client_side import ClientSide

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.backend import BackendConnection, added_lines, reason
 from router.dialing import Dial, DialFailure
+from router.heads.response_plan import ResponsePlan
 from router.http1.grammar import BadMessage
 from router.http1.recode import FromChunks
 from router.http1.request import ABSOLUTE, RequestLine
@@ -31,7 +32,6 @@ from router.http2.hpack import Pair
 from router.http2.stream import Fault, Stream
 from router.http2.translation import Malformed
 from router.http2_wire import TICK, Http2Wire
-from router.response_plan import ResponsePlan
 
 if TYPE_CHECKING:
     import asyncio

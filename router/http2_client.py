@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 from wsproto.utilities import generate_nonce
 
-from router import client_cert
-from router.answers import malformed
-from router.forwarding import RequestPlan, forwarded_from, origin
+from router.heads import client_cert
+from router.heads.answers import malformed
+from router.heads.forwarding import RequestPlan, forwarded_from, origin
 from router.http1.grammar import BadMessage
 from router.http1.request import RequestLine
 from router.http2 import frames, translation

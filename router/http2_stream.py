@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from wsproto.utilities import generate_accept_token
 
-from router import answers
-from router.answers import Answer, malformed
-from router.forwarding import RequestPlan
+from router.heads import answers
+from router.heads.answers import Answer, malformed
+from router.heads.forwarding import RequestPlan
+from router.heads.response_plan import ResponsePlan
 from router.http1.recode import FromChunks
 from router.http1.request import ASTERISK, RequestLine
 from router.http2 import frames, translation
@@ -24,7 +25,6 @@ from router.http2.stream import Stream
 from router.http2.translation import Malformed
 from router.http2_side import StreamSide
 from router.http2_wire import TICK
-from router.response_plan import ResponsePlan
 from router.tunnel import Tunnel, TunnelEnd
 
 if TYPE_CHECKING:

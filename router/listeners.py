@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from router.config.settings import Settings
 from router.edge import Edge
 from router.proxy_layer import ProxyLayer, ProxyRules, networks
-from router.settings import Settings
 from router.tcp import TcpConnection
 from router.tls.contexts import H2, HTTP1
 from router.tls.front import TlsFront

@@ -21,7 +21,7 @@ from router.squeezed import whole
 if TYPE_CHECKING:
     from router.backend import BackendConnection
     from router.http2_backend import Http2Backend
-    from router.meters import Meter
+    from router.metrics.meters import Meter
     from router.route_services.service import RouteService
 
 ROUND_ROBIN: Final = "round-robin"

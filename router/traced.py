@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from router.client_side import ClientSide
 from router.exchange import Exchange
-from router.forwarding import RequestPlan
+from router.heads.forwarding import RequestPlan
+from router.heads.tracing import ID_LINE
 from router.http1.request import RequestLine
 from router.http2.translation import fields_block
-from router.tracing import ID_LINE
 
 if TYPE_CHECKING:
     from router.edge import Edge
 
 
 class TracedExchange(Exchange):
-    """What the edge has ready for each request is then a whole block of `router.tracing`."""
+    """What the edge has ready for each request is then a whole block of `router.heads.tracing`."""
 
     __slots__ = ("own_lines",)
 

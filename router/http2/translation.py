@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from router.answers import reason
+from router.heads.answers import reason
 from router.http1.chunked import MAX_TRAILER
 from router.http1.grammar import NEVER_IN_TRAILERS, VOUCHED_FOR
 from router.http1.request import WITH_LENGTH

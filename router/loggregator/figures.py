@@ -13,16 +13,16 @@ from pathlib import Path
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from router.gorouter_metrics import group, no_groups
-from router.gorouter_page import COUNTERS, Outside
 from router.loggregator.envelopes import Series, counter
 from router.loggregator.metron import Metron
 from router.loggregator.wire import Timestamps
+from router.metrics.gorouter_metrics import group, no_groups
+from router.metrics.gorouter_page import COUNTERS, Outside
 
 if TYPE_CHECKING:
-    from router.control import Message
-    from router.metrics_page import Totals
-    from router.settings import Settings
+    from router.config.settings import Settings
+    from router.metrics.metrics_page import Totals
+    from router.processes.control import Message
 
 UPTIME_EVERY: Final = 1
 COUNTERS_EVERY: Final = 5

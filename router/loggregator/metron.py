@@ -16,7 +16,7 @@ import struct
 from typing import Final
 
 from router.loggregator.wire import padding
-from router.syslog import receiver
+from router.logs.syslog import receiver
 
 FLUSH_EVERY: Final = 0.05
 RESOLVE_EVERY: Final = 60.0

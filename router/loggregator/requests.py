@@ -19,10 +19,10 @@ from router.loggregator.wire import Timestamps, fixed_uint64_of_hex, utf8, varin
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
+    from router.heads.response_plan import ResponsePlan
     from router.http1.request import RequestLine
     from router.loggregator.metron import Metron
     from router.pool import Endpoint
-    from router.response_plan import ResponsePlan
 
 _START, _STOP, _ID, _SECOND_HALF, _PEER, _METHOD, _URI, _REMOTE, _AGENT, _STATUS, _LENGTH = (
     b"\x08", b"\x10", b"\x1a\x16\x08", b"\x10", b"\x20", b"\x28", b"\x32", b"\x3a", b"\x42", b"\x48", b"\x50",

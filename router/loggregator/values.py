@@ -22,7 +22,7 @@ AT_ONCE: Final = 64
 
 
 class RequestValues:
-    """What `router.metrics.Metrics` tells of what it settles. ``per_request``: not only registrations."""
+    """What `router.metrics.counters.Metrics` tells of what it settles. ``per_request``: not only registrations."""
 
     def __init__(self, metron: Metron, *, per_request: bool) -> None:
         self._metron = metron
@@ -30,7 +30,7 @@ class RequestValues:
         self._times = Timestamps()
         self._latency = Series("latency", "ms")
         self._latencies: dict[str, Series] = {}
-        """By component; there are as many as `router.meters` admits."""
+        """By component; there are as many as `router.metrics.meters` admits."""
         self._own_time = Series("gorouter_time", "ms")
         self._lookup = Series("route_lookup_time", "ns")
         self._registration = Series("route_registration_latency", "ms")

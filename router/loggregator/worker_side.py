@@ -13,10 +13,10 @@ from router.loggregator.requests import RequestEvents
 from router.loggregator.values import RequestValues
 
 if TYPE_CHECKING:
-    from router.access_log import AccessLog
+    from router.config.settings import Settings
     from router.edge import Edge
-    from router.metrics import Metrics
-    from router.settings import Settings
+    from router.logs.access_log import AccessLog
+    from router.metrics.counters import Metrics
 
 
 class WorkerSide:

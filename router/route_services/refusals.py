@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.answers import Answer
+from router.heads.answers import Answer
 from router.route_services.signature import ExpiredSignature, InvalidSignature
 
 UNSUPPORTED = "route_service_unsupported"

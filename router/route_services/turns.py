@@ -18,9 +18,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
-from router import answers
-from router.answers import Answer
-from router.forwarding import ForwardingRules, RequestPlan
+from router.config.settings import Settings
+from router.heads import answers
+from router.heads.answers import Answer
+from router.heads.forwarding import ForwardingRules, RequestPlan
 from router.http1.request import ABSOLUTE, RequestFields, RequestLine, route_path
 from router.pool import Pool
 from router.registry.records import EndpointRecord
@@ -29,7 +30,6 @@ from router.route_services.hairpin import Allowlist
 from router.route_services.service import RouteService, ServiceEndpoint, ServicePool, shown
 from router.route_services.signature import InvalidSignature, Signer
 from router.route_services.tls import ServiceTls
-from router.settings import Settings
 from router.table import RouteTable
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from time import monotonic
 from typing import Any, Final
 from uuid import uuid4
 
-from router.control import BrokenChannel, Channel, Message
-from router.listening import CannotListen
-from router.settings import Settings
-from router.slot import Backoff
+from router.config.settings import Settings
+from router.processes.control import BrokenChannel, Channel, Message
+from router.processes.listening import CannotListen
+from router.processes.slot import Backoff
 from router.sources.figures import summed
 
 STOP_GRACE: Final = 3.0

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from router.control import Message
+from router.processes.control import Message
 
 LATEST: Final = 256
 """Latencies that are kept one by one."""

@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error, SlowConsumerError
 
-from router.setting_sections import Nats
+from router.config.setting_sections import Nats
 from router.sources.intake import Intake
 from router.tls.contexts import platform_context
 

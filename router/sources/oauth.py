@@ -19,7 +19,7 @@ from urllib.parse import quote_plus
 
 import orjson
 
-from router.setting_sections import OAuth
+from router.config.setting_sections import OAuth
 from router.sources.http_client import Origin, Request, RequestFailed, asking
 from router.tls.contexts import platform_context
 

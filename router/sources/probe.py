@@ -7,8 +7,8 @@ import contextlib
 import ssl
 from typing import Final
 
+from router.config.settings import Settings
 from router.registry.records import EndpointRecord
-from router.settings import Settings
 from router.sources.announced import Announcement
 from router.tls.backend_tls import server_name
 from router.tls.contexts import backend_context

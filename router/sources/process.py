@@ -20,13 +20,14 @@ from typing import Any, Final
 import orjson
 import uvloop
 
-from router import logs, stacks
-from router.control import Channel, Message
-from router.meters import Bounds
-from router.own_process import cost, leave_signals_to
+from router.config.settings import Settings, from_plain
+from router.config.sharding import accepted_segments
+from router.heads.vcap_trace import own_address
+from router.logs import component_log
+from router.metrics.meters import Bounds
+from router.processes.control import Channel, Message
+from router.processes.own_process import cost, leave_signals_to
 from router.registry.writer import RegistryWriter
-from router.settings import Settings, from_plain
-from router.sharding import accepted_segments
 from router.sources.announced import AnnouncedTable, Listener
 from router.sources.bridge import Bridge
 from router.sources.figures import Latencies
@@ -40,8 +41,8 @@ from router.sources.pruning import Pruner
 from router.sources.routing_api_source import RoutingApiSource, RoutingApiUnreachable
 from router.sources.stream import Stream
 from router.sources.wanted import wanted
-from router.varz import uptime
-from router.vcap_trace import own_address
+from router.status import stacks
+from router.status.varz import uptime
 
 TIDY_EVERY: Final = 1.0
 
@@ -173,7 +174,7 @@ class Sources:
                     text = stacks.page(f"sources, process {os.getpid()}")
                     self._channel.send({"say": "stacks", "text": text})
                 case "log-level":
-                    logs.set_level(order["level"])
+                    component_log.set_level(order["level"])
                 case "publish":
                     if self._nats is not None:
                         await self._nats.publish(order["subject"], base64.b64decode(order["payload"]))
@@ -280,7 +281,7 @@ async def _live(control: int, listening: int) -> int:
     if start is None:
         return 0
     settings: Settings = from_plain(Settings, start["settings"])
-    logs.to_stdout(start["log_level"], logs.Form.of(settings.logging))
+    component_log.to_stdout(start["log_level"], component_log.Form.of(settings.logging))
     try:
         await Sources(channel, socket.socket(fileno=listening), start, settings).run()
     except Exception:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
-from router.control import Message
+from router.config.settings import Settings
+from router.processes.control import Message
 from router.registry.slices import sliced
-from router.settings import Settings
 from router.sources.announced import AnnouncedTable
 from router.sources.api_feed import HTTP_ROUTES, TCP_ROUTES, Feed
 from router.sources.http_client import RequestFailed, parse_origin

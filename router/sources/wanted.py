@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from router.settings import Settings
-from router.settings_rules import asks_routing_api
+from router.config.settings import Settings
+from router.config.settings_rules import asks_routing_api
 
 
 class Wanted(NamedTuple):
@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
 
 
 def wanted(settings: Settings) -> Wanted:
-    """Sources of settings as `router.settings_rules.completed` leaves them."""
+    """Sources of settings as `router.config.settings_rules.completed` leaves them."""
     return Wanted(
         redis=bool(settings.millrace.redis),
         nats=bool(settings.nats.hosts),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+from router.config.settings import Settings
 from router.registry.records import EndpointRecord
-from router.settings import Settings
 from router.tls.contexts import H2, HTTP1, backend_context
 
 MAX_SESSIONS: Final = 1024

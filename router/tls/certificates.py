@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from router.settings import Settings, TlsPem
+from router.config.settings import Settings, TlsPem
 from router.tls.contexts import server_context
 from router.tls.key_pair import KeyPair
 from router.tls.pem import BadKeyPair, read_pair

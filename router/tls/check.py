@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from router.settings import Settings, TlsPem
+from router.config.settings import Settings, TlsPem
 from router.tls.certificates import read_entry
 from router.tls.contexts import VERSIONS, UnknownCipher, cipher_names, server_context
 from router.tls.pem import BadKeyPair, read_certificates, read_pair

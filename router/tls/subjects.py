@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
-from router.settings import DistinguishedName, MetadataRule, Settings
+from router.config.settings import DistinguishedName, MetadataRule, Settings
 from router.tls.pem import read_certificates
 
 _LISTS: Final = {

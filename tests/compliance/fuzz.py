@@ -15,11 +15,11 @@ import zlib
 from contextlib import suppress
 from random import Random
 
+from router.config.settings import Backends, Native, Settings
 from router.edge import Edge
-from router.metrics import Metrics
+from router.metrics.counters import Metrics
 from router.pool import Endpoint
 from router.registry.records import EndpointRecord
-from router.settings import Backends, Native, Settings
 from router.table import RouteTable
 from tests.compliance.memory import Fault, MemoryLoop, MemoryTransport
 from tests.compliance.strict_reader import Incomplete, Malformed, Read, read_request, read_response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.forwarding import ForwardingRules, RequestPlan
+from router.heads.forwarding import ForwardingRules, RequestPlan
 from router.http1.request import RequestFields
 from router.pool import Endpoint
 from router.table import RouteTable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from router.settings import Settings
+from router.config.settings import Settings
 from tests.router.wire import OK, Backend, Message, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: good.test\r\n\r\n"

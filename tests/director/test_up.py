@@ -25,7 +25,7 @@ from trio.testing import MockClock
 
 from director.local_ca import CERTIFICATE_DAYS, RENEW_DAYS, LocalAuthority
 from director.parts import NAMES, RENEWAL_LOOK_SECONDS, Plan, _renew
-from router.config import load
+from router.config.config_file import load
 from router.registry.embedded import EmbeddedRedis
 from router.registry.writer import RegistryWriter
 

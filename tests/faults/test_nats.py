@@ -60,7 +60,7 @@ def held(router: Router, what: str = "endpoints") -> list[float]:
 
 def workers_of(router: Router) -> list[int]:
     found = children(router.process.pid)
-    return [pid for pid in found if b"router.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in found if b"router.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def cpu_seconds(router: Router) -> float:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import uvloop
 
-from router.settings import Settings, Status, StatusRoutes
-from router.status import NoWorker
-from router.status_ports import StatusPorts
+from router.config.settings import Settings, Status, StatusRoutes
+from router.status.overview import NoWorker
+from router.status.status_ports import StatusPorts
 from tests.router.wire import PATIENCE, Message, Wire
 
 PEOPLE = Settings(status=Status(enable_nontls_health_checks=False, routes=StatusRoutes(0)))

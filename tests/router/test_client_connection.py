@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from router.settings import Settings
+from router.config.settings import Settings
 from tests.router.wire import OK, Message, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from router.command import router
-from router.config import parse
-from router.config_page import page
-from router.settings import Settings
-from router.settings_rules import completed
+from router.config.config_file import parse
+from router.config.config_page import page
+from router.config.settings import Settings
+from router.config.settings_rules import completed
 
 
 def test_check_prints_the_settings_in_effect(tmp_path: Path) -> None:

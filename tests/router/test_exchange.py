@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from router.access_log import AccessLog
-from router.settings import AccessLogSettings, Native, Settings
+from router.config.settings import AccessLogSettings, Native, Settings
+from router.logs.access_log import AccessLog
 from tests.router.wire import OK, Message, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
@@ -779,7 +779,7 @@ class TestLimitsAndDeadlines:
             assert app.connections == 0
 
     def test_more_exchanges_than_an_endpoint_may_have(self) -> None:
-        from router.settings import Backends
+        from router.config.settings import Backends
 
         with running_edge(Settings(backends=Backends(max_conns=1))) as edge, backend(Wire.read_to_end) as app:  # type: ignore[arg-type]
             edge.register("app.test", app.port)

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import pytest
 
-from router.access_log import AccessLog
-from router.settings import AccessLogSettings, Native, Settings
+from router.config.settings import AccessLogSettings, Native, Settings
+from router.logs.access_log import AccessLog
 from tests.compliance.behind import app, ok, scripted
 from tests.router.http2.frames import ACK, END_HEADERS, END_STREAM, PREFACE, Code, Kind, Setting, frame
 from tests.router.http2.leftovers import asked, open_streams, the_client, until_nothing_is_left

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from router.config.settings import Settings
 from router.keep_alive import Probes
-from router.settings import Settings
 from tests.router.wire import OK, RunningEdge, answering, backend, running_edge
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"

@@ -11,10 +11,10 @@ import pytest
 import trustme
 
 from router import proxy_layer
+from router.config.settings import Native, Settings, TlsPem
 from router.listeners import Listeners
 from router.proxy_layer import ProxyRules, networks
 from router.proxy_protocol import build_v1, build_v2
-from router.settings import Native, Settings, TlsPem
 from tests.router.wire import OK, PATIENCE, Message, RunningEdge, Wire, answering, backend, running_edge, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n"

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router import tcp
+from router.config.settings import Backends, Native, Settings
 from router.listeners import Listeners
 from router.proxy_layer import ProxyLayer
 from router.proxy_protocol import build_v1, build_v2, parse_proxy_header
-from router.settings import Backends, Native, Settings
 from tests.router.tls.test_client_hello import real_hello
 from tests.router.wire import PATIENCE, Backend, RunningEdge, Wire, backend, running_edge, wait_until
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from router.access_log import AccessLog
+from router.config.settings import AccessLogSettings, Native, Settings
 from router.http1.names import canonical
-from router.settings import AccessLogSettings, Native, Settings
+from router.logs.access_log import AccessLog
 from tests.router.wire import (
     OK,
     PATIENCE,

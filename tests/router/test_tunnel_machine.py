@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.metrics import Metrics
+from router.metrics.counters import Metrics
 from router.tunnel import IDLE, LIFETIME, LOOKS, STALLED, Tunnel, TunnelEnd
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import uvloop
 
-from router.access_log import AccessLog
+from router.config.settings import Settings
 from router.edge import Edge
 from router.listeners import Listeners
-from router.metrics import Metrics
+from router.logs.access_log import AccessLog
+from router.metrics.counters import Metrics
 from router.registry.records import EndpointRecord
-from router.settings import Settings
 from router.table import RouteTable
 
 PATIENCE = 10.0

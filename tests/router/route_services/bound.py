@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from router.config.settings import RouteServices, Settings
 from router.registry.records import EndpointRecord
 from router.route_services.signature import Signer
-from router.settings import RouteServices, Settings
 from tests.router.tls.authority import CA_PEM, issue, over_tls, server_context
 from tests.router.wire import OK, PATIENCE, Backend, Message, RunningEdge, Wire, answering, backend, running_edge
 

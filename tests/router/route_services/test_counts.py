@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.metrics_page import counted
+from router.metrics.metrics_page import counted
 from tests.router.route_services.bound import bound
 from tests.router.wire import answering
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from router.access_log import AccessLog
-from router.settings import AccessLogSettings, Backends
+from router.config.settings import AccessLogSettings, Backends
+from router.logs.access_log import AccessLog
 from tests.router.http2.peer import as_fields, connect
 from tests.router.route_services.bound import (
     APP,

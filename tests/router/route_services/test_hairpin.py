@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from router.config.settings import Native
 from router.route_services.hairpin import Allowlist
-from router.settings import Native
 from tests.router.route_services.bound import APP, GET, Bound, bound, register, sent_back, with_settings
 from tests.router.tls.authority import CA_PEM, OWN, client_context, connect, issue
 from tests.router.wire import OK, PATIENCE, Backend, Message, Wire, answering, backend, wait_until

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config.settings import Native
 from router.route_services import loops
-from router.settings import Native
 from tests.router.route_services.bound import (
     APP,
     GET,

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from router.config import ConfigError
-from router.settings import RouteServices, Settings
-from router.settings_rules import check
+from router.config.config_file import ConfigError
+from router.config.settings import RouteServices, Settings
+from router.config.settings_rules import check
 from router.tls.contexts import service_context
 from tests.router.tls.authority import chain_of, issue
 
@@ -57,11 +57,11 @@ def test_a_worker_without_secret_and_certificates_loads_no_cryptography() -> Non
     """It costs every worker 12 MiB."""
     text = """
 import asyncio, sys
-import router.worker
+import router.processes.worker
 from router.edge import Edge
 from router.listeners import Listeners
-from router.metrics import Metrics
-from router.settings import Settings
+from router.metrics.counters import Metrics
+from router.config.settings import Settings
 from router.table import RouteTable
 settings = Settings()
 Listeners(settings, Edge(settings, RouteTable(), Metrics(), None, asyncio.new_event_loop()))

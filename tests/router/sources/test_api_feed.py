@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import uvloop
 
+from router.config.setting_sections import OAuth
 from router.registry.records import EndpointRecord
-from router.setting_sections import OAuth
 from router.sources.announced import AnnouncedTable, Announcement, Tag
 from router.sources.api_feed import HTTP_ROUTES, RETRIES, TCP_ROUTES, Feed, Kind
 from router.sources.http_client import RequestFailed, parse_origin

@@ -12,7 +12,7 @@ import pytest
 import trustme
 import uvloop
 
-from router.setting_sections import OAuth
+from router.config.setting_sections import OAuth
 from router.sources.oauth import NoToken, NoTokens, UaaTokens
 from tests.router.sources.routing_api import CLIENT, TOKEN, RoutingApi, json_answer, raw_answer, running_api
 from tests.router.wire import wait_until

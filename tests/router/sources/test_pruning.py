@@ -8,8 +8,8 @@ import ssl
 import pytest
 import trustme
 
+from router.config.settings import Settings
 from router.registry.records import EndpointRecord
-from router.settings import Settings
 from router.sources import pruning
 from router.sources.announced import NO_TAG, Announcement
 from router.sources.probe import Probe

@@ -13,9 +13,9 @@ import trustme
 import uvloop
 import yaml
 
-from router.config import parse
+from router.config.config_file import parse
+from router.config.settings_rules import check, completed
 from router.registry.records import EndpointRecord
-from router.settings_rules import check, completed
 from router.sources.announced import AnnouncedTable
 from router.sources.journal import Journal
 from router.sources.routing_api_source import RoutingApiSource, RoutingApiUnreachable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trustme
 
-from router.settings import TlsPem
+from router.config.settings import TlsPem
 from tests.router.wire import PATIENCE, Wire
 
 CA = trustme.CA()

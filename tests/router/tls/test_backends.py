@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from router.config.settings import Backends, Settings
 from router.dialing import Dial, DialFailure
 from router.pool import Endpoint
 from router.registry.records import EndpointRecord
-from router.settings import Backends, Settings
 from tests.router.tls.authority import (
     CA,
     CA_PEM,

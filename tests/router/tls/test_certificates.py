@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.config import ConfigError
-from router.settings import Backends, Settings, TlsPem
-from router.settings_rules import check as check_settings
+from router.config.config_file import ConfigError
+from router.config.settings import Backends, Settings, TlsPem
+from router.config.settings_rules import check as check_settings
 from router.tls.certificates import BySni, Certificates, with_files_read
 from router.tls.check import problems
 from router.tls.contexts import UnknownCipher, cipher_names

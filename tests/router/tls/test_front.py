@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from router.settings import Native, Settings
+from router.config.settings import Native, Settings
 from tests.router.tls.authority import (
     CA_PEM,
     CERT,

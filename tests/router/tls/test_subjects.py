@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from router.config import parse
-from router.settings import DistinguishedName, MetadataRule, Settings
+from router.config.config_file import parse
+from router.config.settings import DistinguishedName, MetadataRule, Settings
 from router.tls import check
 from router.tls.pem import read_certificates
 from router.tls.subjects import SubjectRules, subject_of, text_of

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from router.config.settings import TlsPem
 from router.registry.embedded import EmbeddedRedis
-from router.settings import TlsPem
 from tests.router.supervised import GET, Router, kill, register, running_router
 from tests.router.tls.authority import HOST, OWN, connect, entry, issue, tls_of
 from tests.router.wire import OK, PATIENCE, answering, backend, wait_until

@@ -1,0 +1,1 @@
+"""What the router changes in heads of messages, and answers that it makes itself. Knows no socket."""

@@ -1,0 +1,1 @@
+"""What operators read: the access log, and what the router says of itself."""

@@ -1,0 +1,1 @@
+"""What is counted, and the pages that show it."""

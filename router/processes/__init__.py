@@ -1,0 +1,1 @@
+"""One worker per core under a supervisor: sockets that outlive workers, rolls and drains."""

@@ -1,0 +1,1 @@
+"""The ports for balancers, scrapers and people, and their pages."""
