@@ -59,6 +59,8 @@ class Declared:
     query: tuple[str, ...]
     includes: tuple[str, ...]
     anonymous: bool
+    scope: str
+    """One that is enough for this endpoint alone; empty: none is."""
     body: type[BaseModel] | None
     content: str
     """Of what media type its raw content is, if it takes that instead of a body."""
@@ -99,13 +101,15 @@ class Api:
         query: tuple[str, ...] = (),
         includes: tuple[str, ...] = (),
         anonymous: bool = False,
+        scope: str = "",
         content: str = "",
         content_bytes: int = bodies.MAX_JSON_BYTES,
         produces: str = "application/json",
     ) -> Callable[[Endpoint], Endpoint]:
         """``listing``: the parameters are those of this list; else ``query`` names them and ``includes`` what
-        ``include`` may be. ``anonymous``: no token is needed. ``content``: the endpoint takes bytes of this media type
-        (`content_bytes` and one more at most: it says itself what is too long). A body of more is refused."""
+        ``include`` may be. ``anonymous``: no token is needed. ``scope``: a token with it needs no other. ``content``:
+        the endpoint takes bytes of this media type (`content_bytes` and one more at most: it says itself what is too
+        long). A body of more is refused."""
 
         def declare(work: Endpoint) -> Endpoint:
             hints = inspect.get_annotations(work, eval_str=True)
@@ -119,6 +123,7 @@ class Api:
                 query,
                 includes,
                 anonymous,
+                scope,
                 body,
                 content,
                 content_bytes,
@@ -169,7 +174,7 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
     caller = context.tokens.caller(authorization)
     if caller is None and not declared.anonymous:
         raise not_authenticated()
-    if caller is not None and not declared.anonymous and not caller.may_use(declared.method):
+    if caller is not None and not declared.anonymous and not _scopes_suffice(caller, declared):
         raise insufficient_scope()
     arguments: dict[str, Any] = dict(request.path_params)
     if declared.body is not None:
@@ -209,6 +214,10 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
     except Exception:
         _log.exception("endpoint-failed", extra={"data": {"endpoint": f"{declared.method} {declared.path}"}})
         raise ApiError("UnknownError", "An unknown error occurred.") from None
+
+
+def _scopes_suffice(caller: Caller, declared: Declared) -> bool:
+    return declared.scope in caller.scopes or caller.may_use(declared.method)
 
 
 def _check_query(declared: Declared, query: Mapping[str, str]) -> None:

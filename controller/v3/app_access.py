@@ -40,10 +40,10 @@ def related_app(call: Call, guid: str, right: Right, text: str) -> App:
 
 
 def check(call: Call, app: App, right: Right) -> None:
-    """Raises ApiError (NotAuthorized, OrgSuspended, SpaceSuspended)."""
+    """Raises ApiError (NotAuthorized, OrgSuspended, SpaceSuspended, ResourceBeingDeleted)."""
     if not call.access.in_space(right, app.space):
         raise not_authorized()
-    call.refuse_suspended(app.space.organization, app.space)
+    call.refuse_suspended(app.space.organization, app.space, app.guid)
 
 
 def lock(call: Call, app: App) -> App:

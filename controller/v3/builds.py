@@ -147,7 +147,7 @@ def create_build(call: Call, body: Create) -> dict[str, Any]:
     return present(build, call)
 
 
-@api.patch("/v3/builds/{guid}")
+@api.patch("/v3/builds/{guid}", scope=UPDATE_BUILD_STATE)
 def update_build(call: Call, guid: str, body: Update) -> dict[str, Any]:
     """Change a build's metadata, or say how its staging ended."""
     build = _found(call, guid)

@@ -86,14 +86,24 @@ class Call:
         except ApiError:
             raise not_authorized() from None
 
-    def refuse_suspended(self, organization: Organization, space: Space | None = None) -> None:
-        """Admins may still change what is suspended. Raises ApiError (OrgSuspended, SpaceSuspended)."""
-        if self.caller.is_admin:
-            return
-        if organization.suspended:
+    def refuse_suspended(self, organization: Organization, space: Space | None = None, *things: str) -> None:
+        """Nobody changes what is in a suspended place, save admins, nor what is being deleted, save by deleting it.
+
+        ``things``: guids of what is to be changed there. Raises ApiError (OrgSuspended, SpaceSuspended,
+        ResourceBeingDeleted).
+        """
+        if organization.suspended and not self.caller.is_admin:
             raise ApiError("OrgSuspended", "The organization is suspended")
-        if space is not None and space.suspended:
+        if space is not None and space.suspended and not self.caller.is_admin:
             raise ApiError("SpaceSuspended", "The space is suspended")
+        if self.method != "DELETE":
+            self._refuse_doomed(organization.guid, *things, *([space.guid] if space is not None else []))
+
+    def _refuse_doomed(self, *guids: str) -> None:
+        deleting = Job.operation.in_(("organization.delete", "space.delete", "app.delete", "route.delete"))
+        statement = select(Job.id).where(Job.resource_guid.in_(guids), Job.state == "PROCESSING", deleting)
+        if self.session.scalars(statement.limit(1)).first() is not None:
+            raise ApiError("ResourceBeingDeleted", "The resource is being deleted")
 
     # What is asked for --------------------------------------------------------------------------------------------
 
@@ -148,7 +158,16 @@ class Call:
         self.routes_changed = True
 
     def begin(self, operation: str, resource: tuple[str, str], **arguments: Any) -> Reply:
-        """Start a job (`controller.jobs`) when this transaction is committed. ``resource``: its type and guid."""
+        """Start a job (`controller.jobs`) when this transaction is committed. ``resource``: its type and guid.
+
+        Who deletes what is being deleted is told of the job that does it.
+        """
+        if self.method == "DELETE":
+            underway = select(Job.guid).where(
+                Job.resource_guid == resource[1], Job.operation == operation, Job.state == "PROCESSING"
+            )
+            if (guid := self.session.scalars(underway.limit(1)).first()) is not None:
+                return self._accepted(guid)
         job = Job(
             operation=operation,
             resource_type=resource[0],
@@ -160,4 +179,7 @@ class Call:
         self.session.add(job)
         self.session.flush()
         self.jobs.append(job.guid)
-        return Reply(202, None, {"Location": self.url(f"/v3/jobs/{job.guid}")})
+        return self._accepted(job.guid)
+
+    def _accepted(self, job_guid: str) -> Reply:
+        return Reply(202, None, {"Location": self.url(f"/v3/jobs/{job_guid}")})

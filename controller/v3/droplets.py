@@ -176,7 +176,7 @@ def _copy(source: Droplet, copy: Droplet) -> None:
     bits.copy_droplet(source, copy)
 
 
-@api.patch("/v3/droplets/{guid}")
+@api.patch("/v3/droplets/{guid}", scope=UPDATE_BUILD_STATE)
 def update_droplet(call: Call, guid: str, body: Update) -> dict[str, Any]:
     """Change a droplet's metadata; stagers also its image."""
     if body.image is None:

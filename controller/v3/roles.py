@@ -162,8 +162,8 @@ def delete_role(call: Call, guid: str) -> Reply:
             raise unprocessable(
                 "Cannot delete organization_user role while user has roles in spaces in that organization."
             )
-    elif role.space is not None and not call.access.in_space(Right.MANAGE_SPACE, role.space):
-        raise not_authorized()
+    elif role.space is not None:
+        _may_manage_space(call, role.space)
     _recorded(call, "remove", role)
     return call.begin("role.delete", ("role", role.guid))
 
@@ -202,10 +202,15 @@ def _space(call: Call, body: Create) -> Space:
     if relation is None or body.relationships.organization is not None:
         raise unprocessable(f"Role '{body.type}' must be associated with a space, and not with an organization")
     space = spaces.related(call, relation.data.guid)
+    _may_manage_space(call, space)
+    return space
+
+
+def _may_manage_space(call: Call, space: Space) -> None:
+    """Raises ApiError (NotAuthorized, OrgSuspended, SpaceSuspended)."""
     if not call.access.in_space(Right.MANAGE_SPACE, space):
         raise not_authorized()
-    call.refuse_suspended(space.organization)
-    return space
+    call.refuse_suspended(space.organization, space)
 
 
 def _user(call: Call, named: UserNamed) -> User:

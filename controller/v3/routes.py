@@ -116,7 +116,7 @@ def changeable(call: Call, guid: str, right: Right = Right.OPERATE) -> Route:
     route = found(call, guid)
     if not call.access.in_space(right, route.space):
         raise not_authorized()
-    call.refuse_suspended(route.space.organization, route.space)
+    call.refuse_suspended(route.space.organization, route.space, route.guid)
     return route
 
 

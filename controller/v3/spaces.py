@@ -43,6 +43,7 @@ class Create(Body):
 
 class Update(Body):
     name: Name | None = None
+    suspended: bool | None = None
     metadata: MetadataBody | None = None
 
 
@@ -135,11 +136,16 @@ def create_space(call: Call, body: Create) -> dict[str, Any]:
 
 @api.patch("/v3/spaces/{guid}")
 def update_space(call: Call, guid: str, body: Update) -> dict[str, Any]:
-    """Change a space."""
+    """Change a space. Suspending one, and ending that, is for who manages its organization."""
     space = visible(call, guid)
     if not call.access.in_space(Right.MANAGE_SPACE, space):
         raise not_authorized()
-    call.refuse_suspended(space.organization)
+    manages = call.access.in_organization(Right.MANAGE_ORGANIZATION, space.organization_id)
+    if body.suspended is not None and body.suspended != space.suspended:
+        if not manages:
+            raise not_authorized()
+        space.suspended = body.suspended
+    call.refuse_suspended(space.organization, None if manages else space, space.guid)
     with call.refusing("uq_spaces_organization_id_name", unprocessable("Name must be unique per organization")):
         space.name = body.name if body.name is not None else space.name
     metadata.merge(space, body.metadata)
@@ -154,7 +160,7 @@ def delete_space(call: Call, guid: str) -> Reply:
     space = visible(call, guid)
     if not call.access.in_organization(Right.MANAGE_ORGANIZATION, space.organization_id):
         raise not_authorized()
-    call.refuse_suspended(space.organization)
+    call.refuse_suspended(space.organization, space)
     call.record("audit.space.delete-request", _target(space), space=space)
     return call.begin("space.delete", ("space", space.guid))
 

@@ -173,6 +173,10 @@ class World:
             return {key: self.filled(value) for key, value in template.items()}
         return template
 
+    def forget_new(self) -> None:
+        """What was to be used up is."""
+        self._things = {called: guid for called, guid in self._things.items() if not called.startswith("new ")}
+
     def answers(self, row: Row) -> str:
         """A letter for each of the people."""
         return " ".join(self._answer(row, person) for person in self.people)
@@ -182,7 +186,7 @@ class World:
         body = None if row.body is None else self.filled(row.body)
         status, answer = person.asks("GET" if method == "LIST" else method, self.filled(path), body)
         if method not in ("LIST", "GET") and status < 400:
-            self._things = {called: guid for called, guid in self._things.items() if not called.startswith("new ")}
+            self.forget_new()
         return _letter(row, status, answer)
 
 
