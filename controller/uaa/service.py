@@ -22,6 +22,7 @@ from controller.uaa.grants import Grants
 from controller.uaa.keys import SigningKeys
 from controller.uaa.scopes import ADMIN
 from controller.uaa.tokens import AUDIENCE, Issuer, caller_of
+from controller.uaa.verified import Verified
 from controller.v3.errors import invalid_token
 
 ADMIN_NAME: Final = "admin"
@@ -38,13 +39,14 @@ class Uaa:
         self.keys = SigningKeys(database)
         self.issuer = Issuer(self.keys, url)
         self.grants = Grants(database, self.issuer)
+        self._verified = Verified(self.issuer.claims)
         self._revoked: frozenset[str] = frozenset()
         self._revoked_at = -REVOCATIONS_EVERY
         self._lock = threading.Lock()
 
     def claims(self, token: str) -> Mapping[str, Any]:
         """Of a token that is valid now and was not revoked. Raises ApiError (InvalidAuthToken)."""
-        claims = self.issuer.claims(token)
+        claims = self._verified.claims(token)
         if claims.get("jti") in self._revocations():
             raise invalid_token()
         return claims
