@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from controller.context import Context
+from controller.dispatch import Dispatcher
 from controller.jobs import JobRunner, Operation
 from controller.settings import Settings
 from controller.uaa import endpoints
@@ -59,7 +61,7 @@ from controller.v3 import (
     usage_summaries,
     users,
 )
-from controller.v3.errors import unknown_request
+from controller.v3.errors import ApiError, unknown_request
 from controller.v3.manifests import endpoints as manifests
 
 MODULES: Final = (
@@ -143,12 +145,22 @@ def application(context: Context, runner: JobRunner, uaa: Uaa) -> ASGIApp:
         app.include_router(module.api.router)
     app.add_exception_handler(HTTPException, _unknown)
     _describe(app)
-    return _WithoutTrailingSlash(app)
+    return Dispatcher(app, _routes(context), _failed)
+
+
+def _routes(context: Context) -> list[BaseRoute]:
+    own = [] if context.settings.external_uaa else list(endpoints.router.routes)
+    return own + [route for module in MODULES for route in module.api.router.routes]
 
 
 async def _unknown(request: Request, _error: Exception) -> Response:
     """Neither a path nor a method of ours."""
     return v3.refusal(unknown_request(), v3.request_id_of(request.headers))
+
+
+def _failed(request: Request) -> Response:
+    """An endpoint raised what it should not have."""
+    return v3.refusal(ApiError("UnknownError", "An unknown error occurred."), v3.request_id_of(request.headers))
 
 
 def _describe(app: FastAPI) -> None:
@@ -162,16 +174,3 @@ def _describe(app: FastAPI) -> None:
         return document
 
     app.openapi = described  # type: ignore[method-assign]
-
-
-class _WithoutTrailingSlash:
-    """Clients write some paths with a slash at the end (reference 1.0)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and len(scope["path"]) > 1:
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-        answered: Awaitable[None] = self._app(scope, receive, send)
-        await answered

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import anyio
+import trio
 
 from controller.caller import Caller
 from controller.database.engine import Database
@@ -31,5 +31,5 @@ class Context:
     jobs: Jobs
     routes_changed: Callable[[], None]
     """Tells whoever keeps the registry equal to the database that there may be a difference."""
-    threads: anyio.CapacityLimiter
+    threads: trio.CapacityLimiter
     """As many requests at a time may be in worker threads as there are connections to the database."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import anyio
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
@@ -69,7 +68,7 @@ async def _serve(settings: Settings, database: Database) -> None:
         uaa,
         runner,
         reconciler.changed if reconciler is not None else _nobody,
-        anyio.CapacityLimiter(settings.database_connections),
+        trio.CapacityLimiter(settings.database_connections),
     )
     listening = _listen(settings)
     port = listening.getsockname()[1]

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
-import anyio.to_thread
 import orjson
+import trio
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -45,7 +45,7 @@ async def _in_thread(request: Request, work: Callable[[Uaa], Response]) -> Respo
     context: Context = request.app.state.context
     uaa: Uaa = request.app.state.uaa
     try:
-        return await anyio.to_thread.run_sync(work, uaa, limiter=context.threads)
+        return await trio.to_thread.run_sync(work, uaa, limiter=context.threads)
     except UaaError as error:
         return refused(error)
 

@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 from uuid import uuid4
 
-import anyio.to_thread
 import orjson
+import trio
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -156,7 +156,7 @@ async def respond(declared: Declared, request: Request) -> Response:
     try:
         raw = await _read(request, declared)
         authorization = request.headers.get("authorization", "")
-        reply, call = await anyio.to_thread.run_sync(
+        reply, call = await trio.to_thread.run_sync(
             _run, context, declared, request, authorization, raw, limiter=context.threads
         )
         if call.routes_changed:
@@ -191,7 +191,7 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
     def work(session: Session) -> tuple[Reply, Call]:
         call = Call(
             declared.method,
-            request.url.path.rstrip("/") or "/",
+            request.scope["path"],
             query,
             context.settings,
             session,
