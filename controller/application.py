@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from controller.context import Context
 from controller.dispatch import Dispatcher
 from controller.jobs import JobRunner, Operation
+from controller.routing_api import endpoints as routing_endpoints
+from controller.routing_api.service import RoutingApi
 from controller.settings import Settings
 from controller.uaa import endpoints
 from controller.uaa.service import Uaa
@@ -118,7 +120,7 @@ def operations(settings: Settings) -> dict[str, Operation]:
     return found | manifests.jobs(settings)
 
 
-def application(context: Context, runner: JobRunner, uaa: Uaa) -> ASGIApp:
+def application(context: Context, runner: JobRunner, uaa: Uaa, routing: RoutingApi) -> ASGIApp:
     """``runner`` lives as long as the application."""
 
     @asynccontextmanager
@@ -139,10 +141,12 @@ def application(context: Context, runner: JobRunner, uaa: Uaa) -> ASGIApp:
     )
     app.state.context = context
     app.state.uaa = uaa
+    app.state.routing = routing
     if not context.settings.external_uaa:
         app.include_router(endpoints.router)
     for module in MODULES:
         app.include_router(module.api.router)
+    app.include_router(routing_endpoints.router)
     app.add_exception_handler(HTTPException, _unknown)
     _describe(app)
     return Dispatcher(app, _routes(context), _failed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+AUDIENCE = "cloud_controller"
+"""Whom tokens for the V3 API are meant for."""
 ADMIN = "cloud_controller.admin"
 ADMIN_READ_ONLY = "cloud_controller.admin_read_only"
 GLOBAL_AUDITOR = "cloud_controller.global_auditor"

@@ -8,14 +8,15 @@ from typing import Protocol
 
 import trio
 
-from controller.caller import Caller
+from controller.caller import AUDIENCE, Caller
 from controller.database.engine import Database
 from controller.settings import Settings
 
 
 class Tokens(Protocol):
-    def caller(self, authorization: str) -> Caller | None:
-        """Who an Authorization header speaks for; None for an empty one. Raises ApiError (InvalidAuthToken)."""
+    def caller(self, authorization: str, *, audience: str | None = AUDIENCE) -> Caller | None:
+        """Who an Authorization header speaks for; None for an empty one. ``audience``: whom the token must be for, if
+        that matters. Raises ApiError (InvalidAuthToken)."""
 
 
 class Jobs(Protocol):

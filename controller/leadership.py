@@ -6,12 +6,14 @@ clocks: clocks that differ by more than HELD_SECONDS would let two believe to be
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
+import trio
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from controller.database.base import now
@@ -19,6 +21,8 @@ from controller.database.bookkeeping import Leader
 from controller.database.engine import Database
 
 HELD_SECONDS: Final = 10
+GIVE_UP_SECONDS: Final = 2.0
+"""How long an end may wait for the database."""
 
 
 class Leadership:
@@ -47,12 +51,12 @@ class Leadership:
         row.holder, row.until = self._name, moment + timedelta(seconds=HELD_SECONDS)
         return True
 
-    def give_up(self) -> None:
-        """Let another one take over at once."""
+    async def give_up(self) -> None:
+        """Let another one take over at once; at the end of a trio task, cancelled as it may be."""
+        with trio.CancelScope(shield=True), trio.move_on_after(GIVE_UP_SECONDS), suppress(SQLAlchemyError):
+            await trio.to_thread.run_sync(self._database.write, self._release, abandon_on_cancel=True)
 
-        def work(session: Session) -> None:
-            row = session.scalars(select(Leader).where(Leader.name == self._work)).one_or_none()
-            if row is not None and row.holder == self._name:
-                row.until = now()
-
-        self._database.write(work)
+    def _release(self, session: Session) -> None:
+        row = session.scalars(select(Leader).where(Leader.name == self._work).with_for_update()).one_or_none()
+        if row is not None and row.holder == self._name:
+            row.until = now()

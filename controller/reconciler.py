@@ -57,6 +57,12 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until cancelled. What it registered stays until the lease expires, or another controller takes it over."""
+        try:
+            await self._keep_trying()
+        finally:
+            await self._leadership.give_up()
+
+    async def _keep_trying(self) -> None:
         complained = ""
         while True:
             try:

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controller.database.platform import EnvironmentGroup, Stack
-from controller.database.routing import Domain, RouterGroup
+from controller.database.routing import Domain, RegisteredRoutesVersion, RouterGroup
 from controller.database.tenancy import IsolationSegment, OrganizationQuota
 from controller.settings import Settings
 from controller.v3.isolation_segments import SHARED_SEGMENT
@@ -37,3 +37,5 @@ def plant(session: Session, settings: Settings) -> None:
         session.add(IsolationSegment(guid=SHARED_SEGMENT, name="shared", labels={}, annotations={}))
     if session.scalars(select(RouterGroup).where(RouterGroup.name == "default-tcp")).first() is None:
         session.add(RouterGroup(name="default-tcp", type="tcp", reservable_ports="1024-1123"))
+    if session.get(RegisteredRoutesVersion, 1) is None:
+        session.add(RegisteredRoutesVersion(id=1))

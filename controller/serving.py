@@ -24,6 +24,7 @@ from controller.database.engine import Database
 from controller.database.secrets import KEY_BYTES, KEYS
 from controller.jobs import JobRunner
 from controller.reconciler import Reconciler
+from controller.routing_api.service import RoutingApi
 from controller.settings import Settings, SettingsError
 from controller.uaa.service import ADMIN_NAME, Uaa
 from router.registry.health import HttpCheck
@@ -61,6 +62,7 @@ async def _serve(settings: Settings, database: Database) -> None:
     reconciler: Reconciler | None = None
     if settings.registry:
         reconciler = Reconciler(database, settings.registry, settings.registry_namespace)
+    routing = RoutingApi(database, settings)
     runner = JobRunner(database, application.operations(settings))
     context = Context(
         settings,
@@ -82,8 +84,10 @@ async def _serve(settings: Settings, database: Database) -> None:
         if reconciler is not None:
             nursery.start_soon(reconciler.run)
             nursery.start_soon(_registrar(settings, port).run)
+        nursery.start_soon(routing.run)
         _log.info("started", extra={"data": {"address": settings.host, "port": port}})
-        await serve(application.application(context, runner, uaa), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        app = application.application(context, runner, uaa, routing)
+        await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
         nursery.cancel_scope.cancel()
 
 

@@ -46,6 +46,8 @@ class Settings(BaseModel):
     """The first is the default."""
     temporary_disable_deployments: bool = False
     """No deployment is begun."""
+    routing_api_max_ttl: Annotated[int, Field(ge=1, le=3600)] = 120
+    """Seconds that a route may live which is registered through the Routing API, and does where nothing is said."""
     reserved_hosts: list[str] = ["api", "uaa", "login", "blobs"]
     """Hosts on the system domain that no route may take."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controller.database.applications import App
@@ -116,27 +116,45 @@ class Destination(Resource, Base):
 
 
 class RegisteredRoute(Row, Base):
-    """What a registrar said through the Routing API; it leaves when its time is over."""
+    """What a registrar said through the Routing API, until its time is over. The table is its own log: each write gives
+    its rows the next version, and what left stays a while as gone, so that followers learn of it."""
 
     __tablename__ = "registered_routes"
 
     kind: Mapped[str] = mapped_column(String(8))
-    route: Mapped[str] = mapped_column(String(2048))
-    """``host/path``, or the external port of a TCP route and its server name."""
+    route: Mapped[str] = mapped_column(String(1024))
+    """The key of an HTTP route; the router group, port and server name of a TCP route."""
     ip: Mapped[str] = mapped_column(String(255))
     port: Mapped[int]
-    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """The rest of the route object."""
+    tls_port: Mapped[int] = mapped_column(default=0)
+    """Of TCP routes, where they have one."""
+    isolation_segment: Mapped[str] = mapped_column(String(255), default="")
+    said: Mapped[str] = mapped_column(Text)
+    """The route object as JSON, without its modification tag."""
     modification_guid: Mapped[str] = mapped_column(Guid)
-    modification_index: Mapped[int] = mapped_column(default=0)
-    ttl: Mapped[int]
+    modification_index: Mapped[int] = mapped_column(BigInteger, default=0)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    """Of what is gone: when it left."""
+    version: Mapped[int] = mapped_column(BigInteger, index=True)
+    gone: Mapped[bool] = mapped_column(default=False)
 
     __table_args__ = (
-        Index("uq_registered_routes_endpoint", "kind", "route", "ip", "port", unique=True),
+        Index("uq_registered_routes_endpoint", "kind", "route", "ip", "port", "tls_port", unique=True),
         CheckConstraint("kind IN ('http', 'tcp')", name="kind"),
-        CheckConstraint("ttl > 0", name="ttl"),
     )
+
+
+class RegisteredRoutesVersion(Row, Base):
+    """The one row that every write to registered_routes changes first: writers take turns, so that versions become
+    visible in their order."""
+
+    __tablename__ = "registered_routes_version"
+
+    number: Mapped[int] = mapped_column(BigInteger, default=0)
+    forgotten: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The newest version of rows that are no longer kept as gone: whoever has not followed so far has missed some."""
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
 
 class RouteChange(Row, Base):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from controller.caller import Caller
+from controller.caller import AUDIENCE, Caller
 from controller.database.base import now
 from controller.database.engine import Database
 from controller.database.identity import Account, RevokedToken
@@ -21,7 +21,7 @@ from controller.uaa import accounts, clients
 from controller.uaa.grants import Grants
 from controller.uaa.keys import SigningKeys
 from controller.uaa.scopes import ADMIN
-from controller.uaa.tokens import AUDIENCE, Issuer, caller_of
+from controller.uaa.tokens import Issuer, caller_of
 from controller.uaa.verified import Verified
 from controller.v3.errors import invalid_token
 
@@ -51,15 +51,16 @@ class Uaa:
             raise invalid_token()
         return claims
 
-    def caller(self, authorization: str) -> Caller | None:
-        """Who an Authorization header speaks for; None for an empty one. Raises ApiError (InvalidAuthToken)."""
+    def caller(self, authorization: str, *, audience: str | None = AUDIENCE) -> Caller | None:
+        """Who an Authorization header speaks for; None for an empty one. ``audience``: whom the token must be for, if
+        that matters. Raises ApiError (InvalidAuthToken)."""
         if not authorization.strip():
             return None
         scheme, _, token = authorization.strip().partition(" ")
         if scheme.lower() != "bearer":
             raise invalid_token()
         claims = self.claims(token.strip())
-        if AUDIENCE not in claims.get("aud", ()):
+        if audience is not None and audience not in claims.get("aud", ()):
             raise invalid_token()
         return caller_of(claims)
 

@@ -18,7 +18,6 @@ from controller.caller import Caller
 from controller.uaa.keys import SigningKeys
 from controller.v3.errors import invalid_token
 
-AUDIENCE: Final = "cloud_controller"
 ALGORITHM: Final = "RS256"
 LEEWAY: Final = 5
 """Seconds that clocks may differ by."""
