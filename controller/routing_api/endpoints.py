@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote_plus
 
-import anyio.to_thread
 import orjson
+import trio
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import OperationalError
 
@@ -179,9 +179,9 @@ async def _respond(
         _check(context, authorization, scope)
 
     try:
-        await anyio.to_thread.run_sync(checked, limiter=context.threads)
+        await trio.to_thread.run_sync(checked, limiter=context.threads)
         raw = await _read(request)
-        response = await anyio.to_thread.run_sync(partial(_worked, work, context, raw), limiter=context.threads)
+        response = await trio.to_thread.run_sync(partial(_worked, work, context, raw), limiter=context.threads)
     except RoutingApiError as error:
         return refusal(error)
     if changes:
@@ -201,7 +201,7 @@ async def _watch(request: Request, kind: str) -> Response:
     context: Context = request.app.state.context
     authorization = request.headers.get("authorization", "")
     try:
-        await anyio.to_thread.run_sync(partial(_check, context, authorization, READ_ROUTES), limiter=context.threads)
+        await trio.to_thread.run_sync(partial(_check, context, authorization, READ_ROUTES), limiter=context.threads)
     except RoutingApiError as error:
         return refusal(error)
     routing: RoutingApi = request.app.state.routing
