@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,9 @@ from router.registry.registrar import Registrar, Target
 from router.registry.writer import RegistryWriter
 
 BACKLOG: Final = 512
+KEEP_ALIVE_SECONDS: Final = 120.0
+"""Longer than a router keeps a connection that it does not use (90 s): whoever closes first must not be we, who may do
+so at the moment when a request is on its way."""
 _TAGS: Final = {"component": "cloud_controller"}
 _KEY_FILE: Final = "encryption.key"
 
@@ -77,6 +81,8 @@ async def _serve(settings: Settings, database: Database) -> None:
     config = Config()
     config.bind = [f"fd://{listening.fileno()}"]
     config.accesslog = None
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.keep_alive_max_requests = sys.maxsize
     config.graceful_timeout = 5.0
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
