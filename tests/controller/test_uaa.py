@@ -6,6 +6,8 @@ import base64
 import json
 import stat
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -90,6 +92,23 @@ class TestPasswordGrant:
         response = log_in(controller, account(scim)["userName"], "wrong")
         assert response.status_code == 401
         assert response.json() == {"error": "unauthorized", "error_description": "Bad credentials"}
+
+    def test_of_many_wrong_ones_at_a_time_no_more_than_five_are_told_apart(
+        self, controller: Controller, scim: httpx.Client
+    ) -> None:
+        who = account(scim)
+        with ThreadPoolExecutor(12) as threads:
+            answers = list(threads.map(lambda _: log_in(controller, who["userName"], "wrong"), range(12)))
+        told = Counter("locked" in answer.json()["error_description"] for answer in answers)
+        assert told == {False: 5, True: 7}
+        assert "locked" in log_in(controller, who["userName"], "secret").json()["error_description"]
+
+    def test_a_right_one_starts_the_count_anew(self, controller: Controller, scim: httpx.Client) -> None:
+        who = account(scim)
+        for _ in range(2):
+            for _ in range(4):
+                assert log_in(controller, who["userName"], "wrong").status_code == 401
+            assert log_in(controller, who["userName"], "secret").status_code == 200
 
     def test_five_wrong_ones_lock_even_the_right_one_out(self, controller: Controller, scim: httpx.Client) -> None:
         who = account(scim)["userName"]
