@@ -16,7 +16,7 @@ from controller.database.tenancy import Space
 class App(Labelled, Base):
     __tablename__ = "apps"
 
-    name: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255), index=True)
     space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id", ondelete="CASCADE"), index=True)
     desired_state: Mapped[str] = mapped_column(String(16), default="STOPPED")
     lifecycle_type: Mapped[str] = mapped_column(String(16), default="buildpack")
@@ -35,7 +35,7 @@ class App(Labelled, Base):
 
     state = synonym("desired_state")
     """As the API calls it, in lists that are ordered by it."""
-    space: Mapped[Space] = relationship(lazy="joined", innerjoin=True)
+    space: Mapped[Space] = relationship(lazy="joined")
     processes: Mapped[list[Process]] = relationship(back_populates="app", passive_deletes=True)
 
     __table_args__ = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlencode
 
 from sqlalchemy import ColumnElement, Select, false, func, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from controller.database.base import Labelled, Resource
 from controller.v3 import selectors
@@ -119,20 +119,28 @@ class Listing:
         rows = select(self.model) if statement is None else statement
         rows = rows.where(*conditions, *self.conditions(query))
         session = call.session
-        total = session.scalar(
-            select(func.count()).select_from(rows.order_by(None).with_only_columns(self.model.id).subquery())
-        )
-        ordered = rows.order_by(*self._order(query)).offset((page - 1) * per_page).limit(per_page)
-        found = session.scalars(ordered).unique().all()
+        order = self._order(query)
+        ids = rows.with_only_columns(self.model.id)
+        total = session.scalar(select(func.count()).select_from(ids.order_by(None).subquery())) or 0
+        offset = (page - 1) * per_page
+        found: Sequence[Any] = ()
+        if offset < total:
+            page_of_ids = session.scalars(ids.order_by(*order).offset(offset).limit(per_page)).all()
+            found = self._rows(session, rows, page_of_ids)
         if prepare is not None:
             prepare(found)
         body: dict[str, Any] = {
-            "pagination": pagination(call, page, per_page, total or 0),
+            "pagination": pagination(call, page, per_page, total),
             "resources": [present(row) for row in found],
         }
         if included is not None and (more := included(found)):
             body["included"] = more
         return body
+
+    def _rows(self, session: Session, statement: Select[Any], ids: Sequence[int]) -> Sequence[Any]:
+        """In the order of ``ids``. Only these are joined with what is shown of them; what a page skips is not."""
+        rows = {row.id: row for row in session.scalars(statement.where(self.model.id.in_(ids))).unique()} if ids else {}
+        return [rows[one] for one in ids if one in rows]
 
     def check(self, query: Mapping[str, str]) -> None:
         """Raises ApiError: a parameter that this list does not know, or an include that it does not have."""

@@ -111,8 +111,14 @@ class Voice:
         """Status and body of the answer. Text is YAML, all else is JSON."""
         kind = "application/x-yaml" if isinstance(body, str) else "application/json"
         content = body if body is None or isinstance(body, str) else orjson.dumps(body)
-        self._connection.request(method, path, content, {"Authorization": self._token, "Content-Type": kind})
-        response = self._connection.getresponse()
+        headers = {"Authorization": self._token, "Content-Type": kind}
+        try:
+            self._connection.request(method, path, content, headers)
+            response = self._connection.getresponse()
+        except ConnectionError:  # the server has closed it: nobody had spoken on it for a while
+            self._connection.close()
+            self._connection.request(method, path, content, headers)
+            response = self._connection.getresponse()
         raw = response.read()
         is_json = response.headers.get_content_subtype() == "json"
         return response.status, orjson.loads(raw) if is_json else raw

@@ -93,7 +93,7 @@ def test_stagers_reach_builds_and_droplets_and_nothing_else(controller: Controll
     ready = package(controller, guid, "READY")
     build = controller.admin.post("/v3/builds", json={"package": {"guid": ready["guid"]}}).json()
     stager = controller.client("stager", "cloud_controller.update_build_state")
-    assert stager.patch(f"/v3/apps/{guid}", json={}).status_code == 404
+    assert code(stager.patch(f"/v3/apps/{guid}", json={})) == 10007
     assert stager.patch(f"/v3/builds/{build['guid']}", json={"metadata": {"labels": {}}}).status_code == 403
     image = droplet(controller, guid, lifecycle_type="docker", image="x")
     changed = stager.patch(f"/v3/droplets/{image}", json={"image": "y"})

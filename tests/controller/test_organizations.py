@@ -68,8 +68,9 @@ class TestLists:
         following = pagination["next"]["href"].removeprefix("http://api.example.com")
         assert [row["guid"] for row in controller.admin.get(following).json()["resources"]] == guids[:1]
 
-    def test_a_page_past_the_end_is_empty(self, controller: Controller) -> None:
-        page = controller.admin.get("/v3/organizations", params={"page": "99999"}).json()
+    @pytest.mark.parametrize("number", ["99999", str(2**53)])
+    def test_a_page_past_the_end_is_empty(self, controller: Controller, number: str) -> None:
+        page = controller.admin.get("/v3/organizations", params={"page": number, "per_page": "5000"}).json()
         assert page["resources"] == []
 
     @pytest.mark.parametrize(
