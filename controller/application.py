@@ -65,6 +65,7 @@ from controller.v3 import (
 )
 from controller.v3.errors import ApiError, unknown_request
 from controller.v3.manifests import endpoints as manifests
+from controller.v3.openapi import operations as openapi
 
 MODULES: Final = (
     roots,
@@ -175,6 +176,7 @@ def _describe(app: FastAPI) -> None:
         document = make()
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+        document["components"]["schemas"] = {**document["components"].get("schemas", {}), **openapi.components()}
         return document
 
     app.openapi = described  # type: ignore[method-assign]

@@ -28,7 +28,8 @@ MAX_FORM_BYTES: Final = 64 * 1024
 VERSION: Final = "77.20.0"
 """The version of the UAA whose calls are answered here."""
 
-router = APIRouter(tags=["UAA"])
+router = APIRouter(tags=["UAA"], include_in_schema=False)
+"""Not in the API's document: what is spoken here is OAuth 2 and SCIM."""
 
 
 def json(status: int, body: Any, **headers: str) -> Response:

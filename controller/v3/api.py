@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -29,22 +29,16 @@ from controller.v3 import bodies
 from controller.v3.call import Call, Reply
 from controller.v3.errors import ApiError, insufficient_scope, not_authenticated, unprocessable
 from controller.v3.listing import check_include, unknown_parameters
+from controller.v3.openapi import operations
+from controller.v3.openapi.operations import Parameters
 
 JOB_PATIENCE: Final = 1.0
 """How long an answer waits for the job that it began, seconds: most are over by then, and clients poll slowly."""
 _ANONYMOUS: Final = Caller("", "", "", "", True, frozenset())
-_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
 _log = logging.getLogger("controller.api")
 
 Endpoint = Callable[..., Any]
-
-
-class Parameters(Protocol):
-    """A list, which checks its own query."""
-
-    @property
-    def parameters(self) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ class Api:
                 name=work.__name__,
                 summary=declared.summary.splitlines()[0] if declared.summary else None,
                 response_class=Response,
-                openapi_extra=_documented(declared),
+                openapi_extra=operations.entry(declared),
             )
             return work
 
@@ -262,64 +256,3 @@ def refusal(error: ApiError, request_id: str) -> Response:
 
 def _warnings(warnings: list[str]) -> dict[str, str]:
     return {"X-Cf-Warnings": ",".join(quote(text, safe="") for text in warnings)} if warnings else {}
-
-
-def _documented(declared: Declared) -> dict[str, Any]:
-    """The endpoint's part of the OpenAPI document beyond what the framework sees."""
-    names = declared.listing.parameters if declared.listing is not None else list(declared.query)
-    if declared.includes:
-        names.append("include")
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PARAMETER.findall(declared.path)
-    ] + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
-    documented: dict[str, Any] = {"parameters": parameters, "responses": _responses(declared)}
-    if declared.body is not None:
-        schema = declared.body.model_json_schema(ref_template="#/components/schemas/{model}")
-        definitions = schema.pop("$defs", {})
-        documented["requestBody"] = {"content": {"application/json": {"schema": _inlined(schema, definitions)}}}
-    if declared.content:
-        documented["requestBody"] = {"content": {declared.content: {"schema": {"type": "string"}}}, "required": True}
-    if not declared.anonymous:
-        documented["security"] = [{"bearer": []}]
-    return documented
-
-
-def _responses(declared: Declared) -> dict[str, Any]:
-    kind = "object" if declared.produces == "application/json" else "string"
-    body = {declared.produces: {"schema": {"type": kind}}}
-    right = {"description": "As asked", **({} if declared.status in (202, 204) else {"content": body})}
-    wrong = {"description": "What was wrong", "content": {"application/json": {"schema": ERRORS}}}
-    return {str(declared.status): right, "4XX": wrong, "503": wrong}
-
-
-ERRORS: Final = {
-    "type": "object",
-    "required": ["errors"],
-    "properties": {
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["code", "title", "detail"],
-                "properties": {
-                    "code": {"type": "integer"},
-                    "title": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        }
-    },
-}
-
-
-def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """A schema without references: the document needs no names for what stands in one place."""
-    if isinstance(schema, list):
-        return [_inlined(item, definitions) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        return _inlined(definitions[reference.rpartition("/")[2]], definitions)
-    return {key: _inlined(value, definitions) for key, value in schema.items()}

@@ -36,11 +36,11 @@ class Catalogue:
         """``orders``: what ``order_by`` may name, the first by default. ``changing``: they have a time of change.
         ``choices``: the values that a filter may have. ``fields``: what ``fields[...]`` may select, by resource."""
         self._filters = filters
-        self._orders = tuple(orders)
+        self.orders = tuple(orders)
         self._general = ("guids",) * guids + ("created_ats",) + ("updated_ats",) * changing
         self._labelled = labelled
-        self._includes = tuple(includes)
-        self._fields = dict(fields or {})
+        self.includes = tuple(includes)
+        self.fields = dict(fields or {})
         self._choices = dict(choices or {})
 
     @property
@@ -51,8 +51,8 @@ class Catalogue:
             *self._general,
             *self._filters,
             *("label_selector",) * self._labelled,
-            *("include",) * bool(self._includes),
-            *(f"fields[{name}]" for name in self._fields),
+            *("include",) * bool(self.includes),
+            *(f"fields[{name}]" for name in self.fields),
         ]
 
     def page(self, call: Call, resources: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
@@ -70,9 +70,9 @@ class Catalogue:
         unknown = [name for name in query if name not in known and not (is_comparison(name) and _plain(name) in known)]
         if unknown:
             raise unknown_parameters(unknown, self.parameters)
-        check_include(query, self._includes)
-        if query.get("order_by", self._orders[0]).lstrip("+-") not in self._orders:
-            raise bad_query(f"Order by can only be: {', '.join(repr(order) for order in self._orders)}")
+        check_include(query, self.includes)
+        if query.get("order_by", self.orders[0]).lstrip("+-") not in self.orders:
+            raise bad_query(f"Order by can only be: {', '.join(repr(order) for order in self.orders)}")
         for name, text in query.items():
             if name.startswith(("created_ats", "updated_ats")):
                 times(name, text)
@@ -82,7 +82,7 @@ class Catalogue:
                 shown = " or ".join(repr(choice) for choice in self._choices[name])
                 raise bad_query(f"{name.capitalize()} only accepts values {shown}")
             elif name.startswith("fields["):
-                choices = self._fields[name[7:-1]]
+                choices = self.fields[name[7:-1]]
                 if any(value not in choices for value in values(text)):
                     raise bad_query(f"Fields valid values are: {', '.join(repr(choice) for choice in choices)}")
 

@@ -91,7 +91,7 @@ def get_info(call: Call) -> dict[str, Any]:
     }
 
 
-@api.get("/healthz", anonymous=True)
+@api.get("/healthz", anonymous=True, produces="text/plain")
 def get_health(_call: Call) -> Reply:
     """For load balancers."""
     return Reply(200, b"ok\n", {"content-type": "text/plain; charset=utf-8"})

@@ -53,6 +53,7 @@ class Cli:
         self.organization = ""
         self.space = ""
         self._client = httpx.Client(timeout=PATIENCE)
+        self._client.event_hooks["response"] = [controller.document.check]
 
     # The wire -----------------------------------------------------------------------------------------------------
 

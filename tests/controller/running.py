@@ -21,6 +21,7 @@ from controller.database.engine import Database
 from controller.database.secrets import KEYS
 from controller.uaa.keys import SigningKeys
 from controller.uaa.tokens import Issuer
+from tests.controller.conforming import Document
 from tests.router.wire import wait_until
 
 UAA_URL = "http://uaa.example.com"
@@ -69,6 +70,7 @@ class Controller:
             raise
         assert self.process.poll() is None, self.log
         self.port = self._port() or 0
+        self.document = Document.of(self.port)
 
     @property
     def log(self) -> str:
@@ -86,7 +88,9 @@ class Controller:
     def client(self, name: str, *scopes: str, guid: str = "") -> httpx.Client:
         """With a token of such a user in every request; none of all for the empty name."""
         headers = {"Authorization": f"bearer {self.token(name, *scopes, guid=guid)}"} if name else {}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=PATIENCE)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=PATIENCE)
+        client.event_hooks["response"] = [self.document.check]
+        return client
 
     def stop(self) -> None:
         if self.process.poll() is None:
