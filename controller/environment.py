@@ -18,6 +18,8 @@ from controller.database.services import ServiceCredentialBinding
 PORT: Final = 8080
 HOST: Final = "0.0.0.0"
 FILE_DESCRIPTORS: Final = 16_384
+BINDINGS_FOLDER: Final = "/etc/cf-service-bindings"
+"""Where services are files, for apps that have them so."""
 USER_PROVIDED: Final = "user-provided"
 _DATABASES: Final = {"mysql": "mysql2", "mysql2": "mysql2", "postgres": "postgres", "postgresql": "postgres"}
 """Schemes of databases, and what DATABASE_URL calls them."""
@@ -73,6 +75,15 @@ def vcap_services(bindings: Iterable[ServiceCredentialBinding]) -> dict[str, Any
     return told
 
 
+def of_services(app: App, bindings: Iterable[ServiceCredentialBinding]) -> dict[str, Any]:
+    """How the app learns of its services: as JSON, or from which files."""
+    if app.file_based_vcap_services_enabled:
+        return {"VCAP_SERVICES_FILE_PATH": f"{BINDINGS_FOLDER}/vcap_services"}
+    if app.service_binding_k8s_enabled:
+        return {"SERVICE_BINDING_ROOT": BINDINGS_FOLDER}
+    return {"VCAP_SERVICES": vcap_services(bindings)}
+
+
 def of_process(
     process: Process,
     group: Mapping[str, str],
@@ -86,7 +97,7 @@ def of_process(
         **_given(process.app, group),
         "VCAP_APPLICATION": _json(application),
         "MEMORY_LIMIT": f"{process.memory_in_mb}m",
-        **_of_services(bindings),
+        **_of_services(process.app, bindings),
         "PORT": str(PORT),
         "VCAP_APP_PORT": str(PORT),
         "VCAP_APP_HOST": HOST,
@@ -108,7 +119,7 @@ def of_staging(
         **_given(app, group),
         "VCAP_APPLICATION": _json(vcap_application(app, uris, api_url)),
         "MEMORY_LIMIT": f"{memory_in_mb}m",
-        **_of_services(bindings),
+        **_of_services(app, bindings),
         **({"CF_STACK": stack} if stack is not None else {}),
     }
 
@@ -149,9 +160,11 @@ def _given(app: App, group: Mapping[str, str]) -> dict[str, str]:
     return {**group, **app.environment_variables}
 
 
-def _of_services(bindings: Sequence[ServiceCredentialBinding]) -> dict[str, str]:
+def _of_services(app: App, bindings: Sequence[ServiceCredentialBinding]) -> dict[str, str]:
     url = database_url(bindings)
-    services = {"VCAP_SERVICES": _json(vcap_services(bindings))}
+    services = {
+        name: value if isinstance(value, str) else _json(value) for name, value in of_services(app, bindings).items()
+    }
     return services if url is None else {**services, "DATABASE_URL": url}
 
 

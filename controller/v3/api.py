@@ -53,6 +53,8 @@ class Declared:
     query: tuple[str, ...]
     includes: tuple[str, ...]
     anonymous: bool
+    audited: bool
+    """Whether reading it leaves an audit event."""
     scope: str
     """One that is enough for this endpoint alone; empty: none is."""
     body: type[BaseModel] | None
@@ -95,13 +97,15 @@ class Api:
         query: tuple[str, ...] = (),
         includes: tuple[str, ...] = (),
         anonymous: bool = False,
+        audited: bool = False,
         scope: str = "",
         content: str = "",
         content_bytes: int = bodies.MAX_JSON_BYTES,
         produces: str = "application/json",
     ) -> Callable[[Endpoint], Endpoint]:
         """``listing``: the parameters are those of this list; else ``query`` names them and ``includes`` what
-        ``include`` may be. ``anonymous``: no token is needed. ``scope``: a token with it needs no other. ``content``:
+        ``include`` may be. ``anonymous``: no token is needed. ``audited``: a GET that records who
+        reads. ``scope``: a token with it needs no other. ``content``:
         the endpoint takes bytes of this media type (`content_bytes` and one more at most: it says itself what is too
         long). A body of more is refused."""
 
@@ -117,6 +121,7 @@ class Api:
                 query,
                 includes,
                 anonymous,
+                audited,
                 scope,
                 body,
                 content,
@@ -196,7 +201,8 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
         return (result if isinstance(result, Reply) else Reply(declared.status, result)), call
 
     try:
-        return context.database.read(work) if declared.method == "GET" else context.database.write(work)
+        reads = declared.method == "GET" and not declared.audited
+        return context.database.read(work) if reads else context.database.write(work)
     except ApiError:
         raise
     except IntegrityError as error:

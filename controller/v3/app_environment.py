@@ -28,26 +28,29 @@ class Variables(Body):
     var: dict[str, Any]
 
 
-@api.get("/v3/apps/{guid}/env")
+@api.get("/v3/apps/{guid}/env", audited=True)
 def get_app_environment(call: Call, guid: str) -> dict[str, Any]:
     """All of it."""
     app = _readable(call, guid)
     secret = call.access.in_space(Right.READ_SECRETS, app.space)
     bindings = bindings_of(call.session, app) if secret else []
+    app_access.record(call, "environment.show", app)
     application = environment.vcap_application(app, uris_of(call.session, app), call.settings.external_url)
     return {
         "staging_env_json": group(call.session, "staging"),
         "running_env_json": group(call.session, "running"),
         "environment_variables": app.environment_variables,
-        "system_env_json": {"VCAP_SERVICES": environment.vcap_services(bindings)} if secret else REDACTED,
+        "system_env_json": environment.of_services(app, bindings) if secret else REDACTED,
         "application_env_json": {"VCAP_APPLICATION": application},
     }
 
 
-@api.get("/v3/apps/{guid}/environment_variables")
+@api.get("/v3/apps/{guid}/environment_variables", audited=True)
 def get_environment_variables(call: Call, guid: str) -> dict[str, Any]:
     """The variables that users set."""
-    return _shown(call, _readable(call, guid))
+    app = _readable(call, guid)
+    app_access.record(call, "environment_variables.show", app)
+    return _shown(call, app)
 
 
 @api.patch("/v3/apps/{guid}/environment_variables")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from controller import route_changes
@@ -275,6 +275,18 @@ def clear_buildpack_cache(call: Call, guid: str) -> Reply:
     return call.begin("app.clear_buildpack_cache", ("app", app.guid))
 
 
+@api.post("/v3/admin/actions/clear_buildpack_cache", 202)
+def clear_all_buildpack_caches(call: Call) -> Reply:
+    """The same for all apps; a job."""
+    call.require_admin()
+    return call.begin("admin.clear_buildpack_cache", ("admin", "buildpack_cache"))
+
+
+def clear_all_caches(session: Session, _job: Job) -> None:
+    """The job behind it."""
+    session.execute(update(App).where(App.buildpack_cache_sha256.is_not(None)).values(buildpack_cache_sha256=None))
+
+
 def clear_cache(session: Session, job: Job) -> None:
     """The job behind it."""
     app = session.scalars(select(App).where(App.guid == job.resource_guid)).unique().one_or_none()
@@ -282,7 +294,11 @@ def clear_cache(session: Session, job: Job) -> None:
         app.buildpack_cache_sha256 = None
 
 
-JOBS = {"app.delete": delete_all, "app.clear_buildpack_cache": clear_cache}
+JOBS = {
+    "app.delete": delete_all,
+    "app.clear_buildpack_cache": clear_cache,
+    "admin.clear_buildpack_cache": clear_all_caches,
+}
 
 
 @api.get("/v3/apps/{guid}/permissions")

@@ -20,6 +20,7 @@ from controller.v3.lifecycles import DOCKER, Lifecycle
 from controller.v3.listing import Listing, among
 from controller.v3.metadata import MetadataBody
 from controller.v3.presenting import common, to_one
+from controller.v3.sidecars import Create as StagedSidecar
 
 api = Api("Builds")
 MIN_MEMORY_IN_MB: Final = 1024
@@ -53,7 +54,7 @@ class StagedData(Body):
     execution_metadata: Text = ""
     buildpacks: list[dict[str, Any]] = Field(default_factory=list)
     stack: Text | None = None
-    sidecars: list[dict[str, Any]] = Field(default_factory=list)
+    sidecars: list[StagedSidecar] = Field(default_factory=list)
 
 
 class Staged(Body):

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from controller.access import Right
 from controller.database.applications import App, Droplet, Process
-from controller.v3 import app_access, processes
+from controller.v3 import app_access, processes, sidecars
 from controller.v3.api import Api
 from controller.v3.bodies import ToOneOrNone
 from controller.v3.call import Call
@@ -76,6 +76,7 @@ def assign(call: Call, app: App, droplet: Droplet) -> None:
     """The caller of this holds the lock of the app."""
     app.droplet_guid = droplet.guid
     add_missing_processes(call, app, droplet)
+    sidecars.take_from(call, app, droplet)
     call.session.flush()
     about = {"request": {"droplet_guid": droplet.guid}}
     app_access.record(call, "droplet.mapped", app, about)

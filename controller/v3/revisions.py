@@ -110,12 +110,14 @@ def update_revision(call: Call, guid: str, body: Update) -> dict[str, Any]:
     return _shown(call, revision)
 
 
-@api.get("/v3/revisions/{guid}/environment_variables")
+@api.get("/v3/revisions/{guid}/environment_variables", audited=True)
 def get_revision_environment(call: Call, guid: str) -> dict[str, Any]:
     """The variables that a revision was started with."""
     revision = _found(call, guid)
     if not call.access.in_space(Right.READ_SECRETS, revision.app.space):
         raise not_authorized()
+    about = {"revision_guid": revision.guid, "revision_version": revision.version}
+    app_access.record(call, "revision.environment_variables.show", revision.app, about)
     path = f"/v3/revisions/{revision.guid}"
     links = {
         "self": call.link(f"{path}/environment_variables"),

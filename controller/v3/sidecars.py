@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from controller.access import Right
-from controller.database.applications import App, Process, Sidecar
+from controller.database.applications import App, Droplet, Process, Sidecar
 from controller.v3 import app_access, belonging, processes
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Name, Text
@@ -20,6 +20,7 @@ from controller.v3.listing import Listing
 from controller.v3.presenting import common, to_one
 
 api = Api("Sidecars")
+BUILDPACK: Final = "buildpack"
 LISTING = Listing(Sidecar)
 
 Command = Annotated[Text, Field(min_length=1, max_length=4096)]
@@ -114,6 +115,29 @@ def delete_sidecar(call: Call, guid: str) -> Reply:
     """Delete a sidecar."""
     call.session.delete(_changeable(call, guid))
     return Reply(204)
+
+
+def take_from(call: Call, app: App, droplet: Droplet) -> None:
+    """The sidecars that the droplet's buildpacks want, instead of those that an earlier droplet's did.
+
+    A user's own of the same name stays. The caller of this holds the lock of the app.
+    """
+    earlier = delete(Sidecar).where(Sidecar.app_id == app.id, Sidecar.origin == BUILDPACK)
+    call.session.execute(earlier.execution_options(synchronize_session="fetch"))
+    own = {sidecar.name for sidecar in of_app(call.session, app)}
+    for wanted in droplet.sidecars:
+        if wanted["name"] not in own:
+            call.session.add(
+                Sidecar(
+                    app=app,
+                    name=wanted["name"],
+                    command=wanted["command"],
+                    process_types=wanted["process_types"],
+                    memory_in_mb=wanted.get("memory_in_mb"),
+                    origin=BUILDPACK,
+                )
+            )
+    call.session.flush()
 
 
 def of_app(session: Session, app: App) -> list[Sidecar]:

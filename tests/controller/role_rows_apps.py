@@ -24,6 +24,7 @@ APPS: Final = [
     row("POST /v3/apps/{app}/actions/restart", "operate", "see the space"),
     row("POST /v3/apps/{idle app}/actions/stop", "operate", "see the space"),
     row("POST /v3/apps/{app}/actions/clear_buildpack_cache", "operate", "see the space"),
+    row("POST /v3/admin/actions/clear_buildpack_cache", "be an admin", "everybody"),
     row(
         "GET /v3/apps/{app}/permissions",
         "read secrets",

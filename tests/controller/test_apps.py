@@ -250,6 +250,29 @@ class TestEnvironment:
         assert (application["application_id"], application["name"]) == (made["guid"], made["name"])
         assert application["uris"] == []
         assert shown["running_env_json"] == shown["staging_env_json"] == {}
+        switch = f"/v3/apps/{made['guid']}/features/service-binding-k8s"
+        controller.admin.patch(switch, json={"enabled": True}).raise_for_status()
+        shown = controller.admin.get(f"/v3/apps/{made['guid']}/env").json()
+        assert shown["system_env_json"] == {"SERVICE_BINDING_ROOT": "/etc/cf-service-bindings"}
+
+    def test_whoever_reads_it_is_recorded(self, controller: Controller) -> None:
+        guid = started_app(controller)["guid"]
+        (revision,) = controller.admin.get(f"/v3/apps/{guid}/revisions").json()["resources"]
+        reader = controller.client("reader", "cloud_controller.admin_read_only")
+        for path in (
+            f"/v3/apps/{guid}/env",
+            f"/v3/apps/{guid}/environment_variables",
+            f"/v3/revisions/{revision['guid']}/environment_variables",
+        ):
+            reader.get(path).raise_for_status()
+        query = {"target_guids": guid, "order_by": "-created_at", "per_page": "3"}
+        events = controller.admin.get("/v3/audit_events", params=query).json()["resources"]
+        assert {event["type"] for event in events} == {
+            "audit.app.environment.show",
+            "audit.app.environment_variables.show",
+            "audit.app.revision.environment_variables.show",
+        }
+        assert {event["actor"]["name"] for event in events} == {"reader"}
 
 
 def test_permissions_and_the_cache_of_buildpacks(controller: Controller) -> None:
@@ -257,6 +280,7 @@ def test_permissions_and_the_cache_of_buildpacks(controller: Controller) -> None
     path = f"/v3/apps/{app(controller, place['guid'])['guid']}"
     auditor = member(controller, "space_auditor", place).client
     assert auditor.get(f"{path}/permissions").json() == {"read_basic_data": True, "read_sensitive_data": False}
-    cleared = controller.admin.post(f"{path}/actions/clear_buildpack_cache")
-    assert cleared.status_code == 202
-    assert job_of(controller.admin, cleared)["state"] == "COMPLETE"
+    for action in (f"{path}/actions/clear_buildpack_cache", "/v3/admin/actions/clear_buildpack_cache"):
+        cleared = controller.admin.post(action)
+        assert cleared.status_code == 202
+        assert job_of(controller.admin, cleared)["state"] == "COMPLETE"

@@ -62,6 +62,22 @@ def test_services_stand_under_their_label() -> None:
 
 
 @pytest.mark.parametrize(
+    ("feature", "found"),
+    [
+        ("file_based_vcap_services_enabled", {"VCAP_SERVICES_FILE_PATH": "/etc/cf-service-bindings/vcap_services"}),
+        ("service_binding_k8s_enabled", {"SERVICE_BINDING_ROOT": "/etc/cf-service-bindings"}),
+    ],
+)
+def test_services_may_be_files(feature: str, found: dict[str, str]) -> None:
+    mine = process()
+    setattr(mine.app, feature, True)
+    told = environment.of_process(mine, {}, [binding({"uri": "mysql://h"})], [], "")
+    assert found.items() <= told.items()
+    assert "VCAP_SERVICES" not in told
+    assert environment.of_services(mine.app, []) == found
+
+
+@pytest.mark.parametrize(
     ("uri", "url"),
     [
         ("mysql://h/d", "mysql2://h/d"),

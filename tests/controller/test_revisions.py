@@ -110,6 +110,20 @@ class TestSidecars:
         assert response.status_code == 422
         assert detail(response).startswith(text)
 
+    def test_come_and_go_with_droplets(self, controller: Controller) -> None:
+        guid = app(controller)["guid"]
+        mine = {"name": "mine", "command": "x", "process_types": ["web"]}
+        controller.admin.post(f"/v3/apps/{guid}/sidecars", json=mine).raise_for_status()
+        for found, names in (
+            (("mine", "agent"), [("mine", "user"), ("agent", "buildpack")]),
+            (("other",), [("mine", "user"), ("other", "buildpack")]),
+            ((), [("mine", "user")]),
+        ):
+            wanted = [{"name": name, "command": "y", "process_types": ["web"]} for name in found]
+            set_droplet(controller, guid, sidecars=wanted)
+            rows = controller.admin.get(f"/v3/apps/{guid}/sidecars").json()["resources"]
+            assert [(row["name"], row["origin"]) for row in rows] == names
+
     def test_keep_their_memory(self, controller: Controller) -> None:
         guid = app(controller)["guid"]
         body = {"name": "s", "command": "x", "process_types": ["web"], "memory_in_mb": 100}

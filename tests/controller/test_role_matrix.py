@@ -43,7 +43,6 @@ WITHOUT_A_TOKEN: Final = {
 }
 
 NOT_THERE: Final = """
-POST /v3/admin/actions/clear_buildpack_cache
 """
 """Of reference 2.9. Whoever brings one takes it from here and adds its lines above."""
 
