@@ -20,14 +20,14 @@ import orjson
 import trio
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from controller.caller import Caller
 from controller.context import Context
 from controller.v3 import bodies
 from controller.v3.call import Call, Reply
-from controller.v3.errors import ApiError, insufficient_scope, not_authenticated, unprocessable
+from controller.v3.errors import ApiError, bad_query, insufficient_scope, not_authenticated, unprocessable
 from controller.v3.listing import check_include, unknown_parameters
 from controller.v3.openapi import operations
 from controller.v3.openapi.operations import Parameters
@@ -205,6 +205,8 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
         return context.database.read(work) if reads else context.database.write(work)
     except ApiError:
         raise
+    except DataError:
+        raise _not_storable(declared) from None
     except IntegrityError as error:
         _log.warning("a rule of the database has no text of its own", extra={"data": {"rule": str(error.orig)}})
         raise unprocessable("The request conflicts with what others have done meanwhile; try again") from None
@@ -214,6 +216,12 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
     except Exception:
         _log.exception("endpoint-failed", extra={"data": {"endpoint": f"{declared.method} {declared.path}"}})
         raise ApiError("UnknownError", "An unknown error occurred.") from None
+
+
+def _not_storable(declared: Declared) -> ApiError:
+    """For values that no model refused and the database does: null bytes in text, numbers beyond its own."""
+    problem = "a value holds null bytes, or is out of range"
+    return bad_query(problem) if declared.method == "GET" else unprocessable(f"The request cannot be stored: {problem}")
 
 
 def _scopes_suffice(caller: Caller, declared: Declared) -> bool:

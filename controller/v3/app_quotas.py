@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 
 from controller.database.applications import App, Process, Task
 from controller.database.tenancy import Organization, OrganizationQuota, Space, SpaceQuota
@@ -98,7 +98,7 @@ def _locked(call: Call, app: App) -> tuple[Space, Organization]:
 
 def _memory(call: Call, where: ColumnElement[bool]) -> int:
     running = (
-        select(func.coalesce(func.sum(Process.instances * Process.memory_in_mb), 0))
+        select(func.coalesce(func.sum(cast(Process.instances, BigInteger) * Process.memory_in_mb), 0))
         .join(App, Process.app_id == App.id)
         .where(where, App.desired_state == "STARTED")
     )
@@ -121,7 +121,9 @@ def _instances(call: Call, where: ColumnElement[bool]) -> int:
 
 def _log_rate(call: Call, where: ColumnElement[bool]) -> int:
     processes = (
-        select(func.coalesce(func.sum(Process.instances * Process.log_rate_limit_in_bytes_per_second), 0))
+        select(
+            func.coalesce(func.sum(cast(Process.instances, BigInteger) * Process.log_rate_limit_in_bytes_per_second), 0)
+        )
         .join(App, Process.app_id == App.id)
         .where(where, App.desired_state == "STARTED", Process.log_rate_limit_in_bytes_per_second > 0)
     )

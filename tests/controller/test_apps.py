@@ -100,6 +100,18 @@ class TestLists:
         assert controller.admin.get(f"/v3/apps/{one['guid']}?include=space").json()["included"].keys() == {"spaces"}
 
 
+def test_null_bytes_are_never_a_fault_of_ours(controller: Controller) -> None:
+    guid = app(controller)["guid"]
+    annotations = {"metadata": {"annotations": {"a": "x\0y"}}}
+    answers = [
+        controller.admin.get("/v3/apps?names=%00"),
+        controller.admin.get("/v3/apps/%00"),
+        controller.admin.patch(f"/v3/apps/{guid}", json=annotations),
+        controller.admin.post("/v3/builds", json={"package": {"guid": "\0"}}),
+    ]
+    assert [answer.status_code for answer in answers if answer.status_code >= 500] == []
+
+
 class TestLifecycle:
     def test_stack_and_buildpacks_change_each_alone(self, controller: Controller) -> None:
         made = app(controller)

@@ -128,6 +128,12 @@ class TestScaling:
         assert (refused.status_code, detail(refused)) == (422, "memory quota_exceeded")
         assert controller.admin.get(f"/v3/processes/{guid}").json()["instances"] == 1
 
+    def test_beyond_all_numbers_is_refused_as_any_other(self, controller: Controller) -> None:
+        guid = started_app(controller)["guid"]
+        body = {"instances": 2**31 - 1, "memory_in_mb": 2**31 - 1}
+        refused = controller.admin.post(f"/v3/processes/{guid}/actions/scale", json=body)
+        assert (refused.status_code, detail(refused)) == (422, "memory quota_exceeded")
+
     def test_makes_a_new_version_only_of_other_memory(self, controller: Controller) -> None:
         guid = started_app(controller)["guid"]
         path = f"/v3/processes/{guid}"
