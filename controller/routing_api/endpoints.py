@@ -32,7 +32,7 @@ WRITE_ROUTES: Final = "routing.routes.write"
 READ_GROUPS: Final = "routing.router_groups.read"
 WRITE_GROUPS: Final = "routing.router_groups.write"
 
-router = APIRouter(prefix="/routing/v1", tags=["Routing API"])
+router = APIRouter(prefix="/routing/v1", tags=["Routing API"], include_in_schema=False)
 
 
 @router.get("/routes")
