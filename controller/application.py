@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from controller.context import Context
 from controller.dispatch import Dispatcher
 from controller.jobs import JobRunner, Operation
+from controller.request_log import RequestLog
 from controller.routing_api import endpoints as routing_endpoints
 from controller.routing_api.service import RoutingApi
 from controller.settings import Settings
@@ -150,7 +151,7 @@ def application(context: Context, runner: JobRunner, uaa: Uaa, routing: RoutingA
     app.include_router(routing_endpoints.router)
     app.add_exception_handler(HTTPException, _unknown)
     _describe(app)
-    return Dispatcher(app, _routes(context), _failed)
+    return RequestLog(Dispatcher(app, _routes(context), _failed))
 
 
 def _routes(context: Context) -> list[BaseRoute]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-import os
-import secrets
 import signal
 import socket
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -18,11 +14,9 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from controller import application, seeds
+from controller import application, encryption, seeds
 from controller.context import Context
-from controller.database import migrations
 from controller.database.engine import Database
-from controller.database.secrets import KEY_BYTES, KEYS
 from controller.jobs import JobRunner
 from controller.reconciler import Reconciler
 from controller.routing_api.service import RoutingApi
@@ -38,22 +32,15 @@ KEEP_ALIVE_SECONDS: Final = 120.0
 """Longer than a router keeps a connection that it does not use (90 s): whoever closes first must not be we, who may do
 so at the moment when a request is on its way."""
 _TAGS: Final = {"component": "cloud_controller"}
-_KEY_FILE: Final = "encryption.key"
 
 _log = logging.getLogger("controller")
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Raises SettingsError: nothing was started."""
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _hold_keys(settings)
-    database = Database(settings.database_url, pool_size=settings.database_connections)
-    try:
-        migrations.upgrade(database)
+    with encryption.opened(settings) as database:
         database.write(partial(seeds.plant, settings=settings))
         trio.run(_serve, settings, database)
-    finally:
-        database.close()
     return 0
 
 
@@ -83,6 +70,7 @@ async def _serve(settings: Settings, database: Database) -> None:
     config.accesslog = None
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize
+    config.errorlog = logging.getLogger("controller.http")
     config.graceful_timeout = 5.0
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -129,29 +117,3 @@ def _listen(settings: Settings) -> socket.socket:
         raise SettingsError(
             f"host {settings.host}, port {settings.port}: {error.strerror}; choose another port, or stop what uses it"
         ) from None
-
-
-def _hold_keys(settings: Settings) -> None:
-    """Raises SettingsError."""
-    try:
-        if settings.encryption_keys:
-            KEYS.hold(
-                {n: base64.b64decode(k.get_secret_value(), validate=True) for n, k in settings.encryption_keys.items()}
-            )
-        else:
-            KEYS.hold({"local": _own_key(settings.data / _KEY_FILE)})
-    except ValueError as error:
-        raise SettingsError(f"encryption_keys: {error}") from None
-
-
-def _own_key(path: Path) -> bytes:
-    """Made once, readable by its owner alone."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    key = secrets.token_bytes(KEY_BYTES)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        os.fsync(file.fileno())
-    return key

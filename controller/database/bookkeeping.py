@@ -1,11 +1,11 @@
-"""Jobs, audit events, and leadership among several controllers."""
+"""Jobs, audit events, leadership among several controllers, and the keys that sealed something."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, String, Text
+from sqlalchemy import CheckConstraint, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.database.base import Base, Guid, Resource, Row
@@ -62,3 +62,12 @@ class Leader(Row, Base):
     holder: Mapped[str] = mapped_column(String(64))
     until: Mapped[datetime]
     note: Mapped[str | None] = mapped_column(Text)
+
+
+class EncryptionKeySentinel(Row, Base):
+    """A key that values in this database are sealed with, and a value by which it is known."""
+
+    __tablename__ = "encryption_key_sentinels"
+
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)

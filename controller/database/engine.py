@@ -113,6 +113,7 @@ def _engine(url: str, pool_size: int) -> Engine:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(
                 parsed.set(drivername="sqlite+pysqlite"),
+                hide_parameters=True,
                 connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
                 pool_size=pool_size,
                 max_overflow=0,
@@ -123,6 +124,7 @@ def _engine(url: str, pool_size: int) -> Engine:
         case "postgresql":
             engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
+                hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=0,
                 connect_args={"connect_timeout": 5},

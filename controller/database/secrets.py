@@ -47,6 +47,15 @@ class KeyRing:
         """Name of the key that seals."""
         return next(iter(self._ciphers))
 
+    @property
+    def names(self) -> frozenset[bytes]:
+        return frozenset(self._ciphers)
+
+    @property
+    def prefix(self) -> bytes:
+        """What every value begins with that the key of now has sealed."""
+        return self.current + _SEPARATOR
+
     def seal(self, text: bytes) -> bytes:
         name = self.current
         nonce = os.urandom(_NONCE_BYTES)

@@ -6,6 +6,7 @@ at one address or at two.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,8 +16,10 @@ import orjson
 import trio
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from controller import logs
 from controller.context import Context
 from controller.database.identity import Client, RefreshToken, RevokedToken
 from controller.uaa import clients, scim
@@ -30,6 +33,8 @@ VERSION: Final = "77.20.0"
 
 router = APIRouter(tags=["UAA"], include_in_schema=False)
 """Not in the API's document: what is spoken here is OAuth 2 and SCIM."""
+
+_log = logging.getLogger("controller.uaa")
 
 
 def json(status: int, body: Any, **headers: str) -> Response:
@@ -49,6 +54,12 @@ async def _in_thread(request: Request, work: Callable[[Uaa], Response]) -> Respo
         return await trio.to_thread.run_sync(work, uaa, limiter=context.threads)
     except UaaError as error:
         return refused(error)
+    except OperationalError as error:
+        _log.error("database-failed", extra={"data": {"why": str(error.orig).partition("\n")[0]}})
+        return refused(UaaError(503, "server_error", "The database is not available; try again"))
+    except Exception:
+        _log.exception("endpoint-failed", extra={"data": {"endpoint": f"{request.method} {request.url.path}"}})
+        return refused(UaaError(500, "server_error", "An unknown error occurred."))
 
 
 async def body_of(request: Request) -> bytes:
@@ -207,9 +218,11 @@ def claims_of(uaa: Uaa, request: Request) -> Mapping[str, Any]:
     if scheme.lower() != "bearer" or not token.strip():
         raise UaaError(401, "unauthorized", "Full authentication is required to access this resource")
     try:
-        return uaa.claims(token.strip())
+        claims = uaa.claims(token.strip())
     except ApiError:
         raise invalid_token("The token expired, was revoked, or is not one of ours") from None
+    logs.caller_known(str(claims.get("user_id") or claims.get("client_id") or ""))
+    return claims
 
 
 def require(claims: Mapping[str, Any], *scopes: str) -> None:

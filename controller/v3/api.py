@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from controller import logs
 from controller.caller import Caller
 from controller.context import Context
 from controller.v3 import bodies
@@ -170,7 +171,31 @@ async def respond(declared: Declared, request: Request) -> Response:
 
 def _run(context: Context, declared: Declared, request: Request, authorization: str, raw: bytes) -> tuple[Reply, Call]:
     """In a worker thread."""
+    try:
+        return _answered(context, declared, request, authorization, raw)
+    except ApiError:
+        raise
+    except DataError:
+        raise _not_storable(declared) from None
+    except IntegrityError as error:
+        why = {"rule": str(error.orig).partition("\n")[0]}
+        _log.warning("a rule of the database has no text of its own", extra={"data": why})
+        raise unprocessable("The request conflicts with what others have done meanwhile; try again") from None
+    except OperationalError as error:
+        _log.error("database-failed", extra={"data": {"why": str(error.orig).partition("\n")[0]}})
+        raise ApiError("ServiceUnavailable", "The database is not available; try again") from None
+    except Exception:
+        _log.exception("endpoint-failed", extra={"data": {"endpoint": f"{declared.method} {declared.path}"}})
+        raise ApiError("UnknownError", "An unknown error occurred.") from None
+
+
+def _answered(
+    context: Context, declared: Declared, request: Request, authorization: str, raw: bytes
+) -> tuple[Reply, Call]:
+    """Raises ApiError, and whatever goes wrong beyond that."""
     caller = context.tokens.caller(authorization)
+    if caller is not None:
+        logs.caller_known(caller.guid)
     if caller is None and not declared.anonymous:
         raise not_authenticated()
     if caller is not None and not declared.anonymous and not _scopes_suffice(caller, declared):
@@ -200,22 +225,8 @@ def _run(context: Context, declared: Declared, request: Request, authorization: 
         result = declared.work(call, **arguments)
         return (result if isinstance(result, Reply) else Reply(declared.status, result)), call
 
-    try:
-        reads = declared.method == "GET" and not declared.audited
-        return context.database.read(work) if reads else context.database.write(work)
-    except ApiError:
-        raise
-    except DataError:
-        raise _not_storable(declared) from None
-    except IntegrityError as error:
-        _log.warning("a rule of the database has no text of its own", extra={"data": {"rule": str(error.orig)}})
-        raise unprocessable("The request conflicts with what others have done meanwhile; try again") from None
-    except OperationalError as error:
-        _log.error("database-failed", extra={"data": {"why": str(error.orig)}})
-        raise ApiError("ServiceUnavailable", "The database is not available; try again") from None
-    except Exception:
-        _log.exception("endpoint-failed", extra={"data": {"endpoint": f"{declared.method} {declared.path}"}})
-        raise ApiError("UnknownError", "An unknown error occurred.") from None
+    reads = declared.method == "GET" and not declared.audited
+    return context.database.read(work) if reads else context.database.write(work)
 
 
 def _not_storable(declared: Declared) -> ApiError:
@@ -251,6 +262,11 @@ async def _read(request: Request, declared: Declared) -> bytes:
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
+    """Of the request that is answered here, as its log lines have it."""
+    return logs.request_id_here() or new_request_id(headers)
+
+
+def new_request_id(headers: Mapping[str, str]) -> str:
     """The client's own, if it is one, stays in front (reference 2.6)."""
     given = re.sub(r"[^A-Za-z0-9:._-]", "", headers.get("x-vcap-request-id", ""))[:200]
     return f"{given}::{uuid4()}" if given else str(uuid4())

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,18 +48,18 @@ class Controller:
             "app_domains": ["apps.example.com"],
             **settings,
         }
-        (folder / "controller.yml").write_text(yaml.safe_dump(self._settings))
+        self._file = folder / "controller.yml"
+        self._file.write_text(yaml.safe_dump(self._settings))
         self.port = 0
         self.start()
         self.database = Database(database_url or f"sqlite:///{folder}/data/controller.db")
-        KEYS.hold({"local": (folder / "data" / "encryption.key").read_bytes()})
+        self._hold_keys()
         self._issuer = Issuer(SigningKeys(self.database), str(self._settings["uaa_url"]))
         self.admin = self.client("admin", "cloud_controller.admin")
 
     def start(self) -> None:
-        command = [sys.executable, "-P", "-m", "controller", "-c", str(self.folder / "controller.yml")]
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ})
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder, env={**os.environ})
         try:
             wait_until(
                 lambda: self._port() is not None or self.process.poll() is not None,
@@ -71,6 +72,37 @@ class Controller:
         assert self.process.poll() is None, self.log
         self.port = self._port() or 0
         self.document = Document.of(self.port)
+
+    def command(self, *more: str) -> list[str]:
+        """How it is started; with ``more``, how one of its subcommands is."""
+        return [sys.executable, "-P", "-m", "controller", "-c", str(self._file), *more]
+
+    def run(self, *more: str) -> subprocess.CompletedProcess[str]:
+        """A subcommand, to its end."""
+        return subprocess.run(
+            self.command(*more), capture_output=True, text=True, cwd=self.folder, timeout=START_PATIENCE, check=False
+        )
+
+    def configure(self, **settings: Any) -> None:
+        """For the next start."""
+        self._settings |= settings
+        self._file.write_text(yaml.safe_dump(self._settings))
+        self._hold_keys()
+
+    def _hold_keys(self) -> None:
+        """In this process, too."""
+        given = self._settings.get("encryption_keys")
+        own = self.folder / "data" / "encryption.key"
+        if given:
+            KEYS.hold({name: b64decode(key) for name, key in given.items()})
+        elif own.exists():
+            KEYS.hold({"local": own.read_bytes()})
+
+    def restart(self) -> None:
+        """Clients from before have another address then."""
+        self.stop()
+        self.start()
+        self.admin = self.client("admin", "cloud_controller.admin")
 
     @property
     def log(self) -> str:
@@ -102,14 +134,25 @@ class Controller:
 def running_controller(database_url: str = "", **settings: Any) -> Iterator[Controller]:
     folder = Path(tempfile.mkdtemp(prefix="mcc-", dir="/tmp"))
     try:
-        controller = Controller(folder, database_url, **settings)
-        try:
-            yield controller
-        finally:
-            controller.stop()
-            controller.database.close()
+        with keys_of_ones_own():
+            controller = Controller(folder, database_url, **settings)
+            try:
+                yield controller
+            finally:
+                controller.stop()
+                controller.database.close()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def keys_of_ones_own() -> Iterator[None]:
+    """The keys that this process holds are afterwards what they were before."""
+    before = KEYS._ciphers
+    try:
+        yield
+    finally:
+        KEYS._ciphers = before
 
 
 def job_of(client: httpx.Client, response: httpx.Response) -> dict[str, Any]:
