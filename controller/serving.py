@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -74,7 +75,7 @@ async def _serve(settings: Settings, database: Database) -> None:
     config.graceful_timeout = 5.0
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_told, stop)
+        nursery.start_soon(_until_told, stop, routing.watchers.end)
         if reconciler is not None:
             nursery.start_soon(reconciler.run)
             nursery.start_soon(_registrar(settings, port).run)
@@ -101,11 +102,12 @@ def _registrar(settings: Settings, port: int) -> Registrar:
     return registrar
 
 
-async def _until_told(stop: trio.Event) -> None:
+async def _until_told(stop: trio.Event, end_streams: Callable[[], None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             _log.info("stopping", extra={"data": {"signal": signal.Signals(number).name}})
             stop.set()
+            end_streams()  # which would be waited for
             return
 
 

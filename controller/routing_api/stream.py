@@ -46,10 +46,17 @@ class Watchers:
         self._cursor = Cursor(0, 0)
         self._changed = trio.Event()
         self._turn = trio.Lock()
+        self._over = False
 
     def changed(self) -> None:
         """A transaction of this process wrote registered routes."""
         self._changed.set()
+
+    def end(self) -> None:
+        """The process stops: all streams end, and new ones do at once."""
+        self._over = True
+        for mailbox in list(self._mailboxes):
+            self._end(mailbox)
 
     @asynccontextmanager
     async def watching(self, kind: str) -> AsyncIterator[trio.MemoryReceiveChannel[Event]]:
@@ -62,6 +69,8 @@ class Watchers:
             if not self._mailboxes:
                 self._cursor = await trio.to_thread.run_sync(self._database.read, store.newest)
             self._mailboxes[send] = kind
+        if self._over:
+            self._end(send)
         self._changed.set()
         try:
             yield receive
@@ -137,17 +146,18 @@ class EventStream(Response):
                 await refusal(RoutingApiError("DBCommunicationError", str(error.orig)))(scope, receive, send)
                 return
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+            nursery.start_soon(_until_gone, receive, events)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             await _pass_on(events, send)
             nursery.cancel_scope.cancel()
 
 
-async def _until_gone(receive: Receive, stream: trio.CancelScope) -> None:
+async def _until_gone(receive: Receive, events: trio.MemoryReceiveChannel[Event]) -> None:
+    """Nothing is cancelled: the server would be interrupted in the middle of sending, or of ending a response."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    stream.cancel()
+    events.close()
 
 
 async def _pass_on(events: trio.MemoryReceiveChannel[Event], send: Send) -> None:
@@ -162,6 +172,8 @@ async def _pass_on(events: trio.MemoryReceiveChannel[Event], send: Send) -> None
                     came.append(events.receive_nowait())
             except trio.EndOfChannel:
                 break
+            except trio.ClosedResourceError:
+                return
             chunk = b"".join(
                 b"id: %d\nevent: %s\ndata: %s\n\n" % (number + at, name.encode(), data)
                 for at, (name, data) in enumerate(came)

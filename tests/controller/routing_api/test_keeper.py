@@ -10,7 +10,7 @@ from redis import Redis
 
 from router.registry.embedded import EmbeddedRedis
 from router.registry.writer import RegistryWriter
-from tests.controller.routing_api.test_api import ROUTES, TCP_ROUTES, leave, registrar, route, tcp_route
+from tests.controller.routing_api.test_api import ROUTES, TCP_ROUTES, leave, registrar, route, tcp_route, watching
 from tests.controller.running import Controller, running_controller
 from tests.router.wire import wait_until
 
@@ -99,7 +99,10 @@ def test_after_a_restart_the_registry_is_made_equal(registered: Controller, redi
     client, stays, leaves = registrar(registered), route(), route(ttl=2)
     client.post(ROUTES, json=[stays, leaves]).raise_for_status()
     wait_until(lambda: held(redis) == 2, "both routes")
-    registered.stop()
+    began = time.monotonic()
+    with watching(client):
+        registered.stop()
+    assert time.monotonic() - began < 4.5, "streams are not waited for"
     began = time.monotonic()
     registered.start()
     started = time.monotonic()
