@@ -55,7 +55,8 @@ class Router:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        whole = self._log.read_text().rpartition("\n")[0]  # the last line may still be being written
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def said(self, message: str) -> list[dict[str, Any]]:
         """The data of every log line with this message, in order."""
