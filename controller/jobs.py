@@ -3,7 +3,8 @@
 Theory of operation. A job is a row, made in the transaction of the request that asks for it. A worker of any controller
 claims it for CLAIM_SECONDS, runs its operation in one transaction together with the job's own end, and so does its work
 once or not at all: a process that is killed midway leaves the row as it was, and another worker claims it when the time
-is over. Operations are plain functions of a transaction; what they raise as ApiError is the job's failure.
+is over. A worker that slept through its claim finds that it does not hold the job any more, and lets go. Operations
+are plain functions of a transaction; what they raise as ApiError is the job's failure.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ class JobRunner:
         return job.guid
 
     def _do(self, guid: str, session: Session) -> None:
-        job = session.scalars(select(Job).where(Job.guid == guid).with_for_update()).one()
+        job = self._held(guid, session)
+        if job is None:
+            return
         operation = self._operations.get(job.operation)
         if operation is None:
             raise ApiError("UnknownError", f"This controller knows no operation {job.operation}")
@@ -120,12 +123,21 @@ class JobRunner:
             job.state = "COMPLETE"
         job.locked_by = job.locked_until = None
 
+    def _held(self, guid: str, session: Session) -> Job | None:
+        """The job, locked, if nobody else has claimed it or ended it since this process did."""
+        statement = select(Job).where(Job.guid == guid, Job.locked_by == self._name, Job.state == "PROCESSING")
+        return session.scalars(statement.with_for_update()).one_or_none()
+
     def _fail(self, guid: str, errors: list[dict[str, Any]], session: Session) -> None:
-        job = session.scalars(select(Job).where(Job.guid == guid)).one()
+        job = self._held(guid, session)
+        if job is None:
+            return
         job.state, job.errors, job.locked_by, job.locked_until = "FAILED", errors, None, None
 
     def _try_again(self, guid: str, errors: list[dict[str, Any]], session: Session) -> None:
-        job = session.scalars(select(Job).where(Job.guid == guid)).one()
+        job = self._held(guid, session)
+        if job is None:
+            return
         if job.attempts >= MAX_ATTEMPTS:
             job.state, job.errors = "FAILED", errors
         job.locked_by, job.locked_until = None, None
