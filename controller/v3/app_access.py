@@ -14,7 +14,7 @@ from controller.access import Right
 from controller.database.applications import App
 from controller.database.routing import Destination, Route
 from controller.v3.call import Call
-from controller.v3.errors import not_authorized, unprocessable
+from controller.v3.errors import unprocessable
 
 
 def visible_app(call: Call, guid: str) -> App:
@@ -31,19 +31,15 @@ def changeable_app(call: Call, guid: str, right: Right) -> App:
 
 def related_app(call: Call, guid: str, right: Right, text: str) -> App:
     """An app that a body names, locked. Raises ApiError: ``text`` where the caller sees none, or not the caller's."""
-    statement = select(App).where(App.guid == guid, call.access.spaces(Right.READ_SPACE, App.space_id))
-    app = call.session.scalars(statement).unique().one_or_none()
-    if app is None:
-        raise unprocessable(text)
+    seen = call.access.spaces(Right.READ_SPACE, App.space_id)
+    app = call.related(App, guid, seen, refusal=unprocessable(text))
     check(call, app, right)
     return lock(call, app)
 
 
 def check(call: Call, app: App, right: Right) -> None:
     """Raises ApiError (NotAuthorized, OrgSuspended, SpaceSuspended, ResourceBeingDeleted)."""
-    if not call.access.in_space(right, app.space):
-        raise not_authorized()
-    call.refuse_suspended(app.space.organization, app.space, app.guid)
+    call.require_in_space(right, app.space, app.guid)
 
 
 def lock(call: Call, app: App) -> App:

@@ -28,11 +28,11 @@ from controller.v3 import (
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Name, ToOne
 from controller.v3.call import Call, Reply
-from controller.v3.errors import ApiError, not_authorized, unprocessable
+from controller.v3.errors import ApiError, unprocessable
 from controller.v3.lifecycles import Lifecycle
 from controller.v3.listing import Listing, among, ignoring_case
 from controller.v3.metadata import MetadataBody
-from controller.v3.presenting import common, to_one
+from controller.v3.presenting import common, to_one, with_included
 from controller.v3.variables import merged
 
 api = Api("Apps")
@@ -122,17 +122,14 @@ def list_apps(call: Call) -> dict[str, Any]:
 def get_app(call: Call, guid: str) -> dict[str, Any]:
     """Get an app."""
     app = app_access.visible_app(call, guid)
-    more = included([app], call)
-    return {**present(app, call), **({"included": more} if more else {})}
+    return with_included(present(app, call), included([app], call))
 
 
 @api.post("/v3/apps")
 def create_app(call: Call, body: Create) -> dict[str, Any]:
     """Create an app."""
     space = spaces.related(call, body.relationships.space.data.guid)
-    if not call.access.in_space(Right.DEVELOP, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(Right.DEVELOP, space)
     app = add(call, space, body.name, body.lifecycle, body.environment_variables)
     metadata.merge(app, body.metadata)
     call.session.flush()

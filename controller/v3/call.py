@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from controller import route_changes
-from controller.access import Access
+from controller.access import Access, Right
 from controller.caller import Caller
 from controller.database.base import Resource, now
 from controller.database.bookkeeping import AuditEvent, Job
@@ -105,14 +105,38 @@ class Call:
         if self.session.scalars(statement.limit(1)).first() is not None:
             raise ApiError("ResourceBeingDeleted", "The resource is being deleted")
 
+    def require_in_space(self, right: Right, space: Space, *things: str) -> None:
+        """For changes in a space, there of ``things`` (guids). Raises ApiError (NotAuthorized, OrgSuspended,
+        SpaceSuspended, ResourceBeingDeleted)."""
+        if not self.access.in_space(right, space):
+            raise not_authorized()
+        self.refuse_suspended(space.organization, space, *things)
+
+    def require_in_organization(self, right: Right, organization: Organization, space: Space | None = None) -> None:
+        """For changes in an organization, or of a space by who has the right in its organization. Raises ApiError
+        (NotAuthorized, OrgSuspended, SpaceSuspended, ResourceBeingDeleted)."""
+        if not self.access.in_organization(right, organization.id):
+            raise not_authorized()
+        self.refuse_suspended(organization, space)
+
     # What is asked for --------------------------------------------------------------------------------------------
 
     def find(self, kind: type[Kind], guid: str, *visible: ColumnElement[bool], called: str) -> Kind:
-        """The resource with this guid among those that are ``visible``. Raises ApiError (ResourceNotFound)."""
-        found = self.session.scalars(select(kind).where(kind.guid == guid, *visible)).unique().one_or_none()
+        """The resource that a path names, of those that are ``visible``. Raises ApiError (ResourceNotFound)."""
+        found = self._among(kind, guid, visible)
         if found is None:
             raise not_found(called)
         return found
+
+    def related(self, kind: type[Kind], guid: str, *visible: ColumnElement[bool], refusal: ApiError) -> Kind:
+        """The resource that a body names, of those that are ``visible``. Raises ``refusal``."""
+        found = self._among(kind, guid, visible)
+        if found is None:
+            raise refusal
+        return found
+
+    def _among(self, kind: type[Kind], guid: str, visible: Iterable[ColumnElement[bool]]) -> Kind | None:
+        return self.session.scalars(select(kind).where(kind.guid == guid, *visible)).unique().one_or_none()
 
     @contextmanager
     def refusing(self, constraint: str, refusal: ApiError) -> Iterator[None]:

@@ -19,11 +19,9 @@ api = Api("Apps")
 
 def current_droplet(call: Call, app: App) -> Droplet:
     """Raises ApiError (ResourceNotFound)."""
-    if app.droplet_guid is not None:
-        droplet = call.session.scalars(select(Droplet).where(Droplet.guid == app.droplet_guid)).unique().one_or_none()
-        if droplet is not None:
-            return droplet
-    raise not_found("Droplet")
+    if app.droplet_guid is None:
+        raise not_found("Droplet")
+    return call.find(Droplet, app.droplet_guid, called="Droplet")
 
 
 def _shown(call: Call, app: App, droplet: Droplet) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def create_deployment(call: Call, body: Create) -> dict[str, Any]:
 
 
 def _begin(call: Call, app: App, droplet: Droplet, to: Revision | None, strategy: str, options: Options) -> Deployment:
-    before, previous = app.droplet_guid, _active(call, app)
+    before, previous = app.droplet_guid, active(call, app)
     was_running = app.desired_state == "STARTED"
     current_droplet.assign(call, app, droplet)
     if to is not None:
@@ -269,11 +269,8 @@ def _stored(options: Options) -> dict[str, Any]:
 def _droplet(call: Call, app: App, body: Create, to: Revision | None) -> Droplet:
     """Raises ApiError: none that the app could run."""
     if to is not None:
-        statement = select(Droplet).where(Droplet.guid == to.droplet_guid, Droplet.state == "STAGED")
-        droplet = call.session.scalars(statement).unique().one_or_none()
-        if droplet is None:
-            raise unprocessable("Unable to deploy this revision, the droplet for this revision no longer exists.")
-        return droplet
+        refusal = unprocessable("Unable to deploy this revision, the droplet for this revision no longer exists.")
+        return call.related(Droplet, to.droplet_guid, Droplet.state == "STAGED", refusal=refusal)
     guid = body.droplet.guid if body.droplet is not None else app.droplet_guid
     if guid is None:
         raise unprocessable(
@@ -286,11 +283,8 @@ def _revision(call: Call, app: App, named: Named | None) -> Revision | None:
     """Raises ApiError: there is none of the app."""
     if named is None:
         return None
-    statement = select(Revision).where(Revision.guid == named.guid, Revision.app_id == app.id)
-    revision = call.session.scalars(statement).unique().one_or_none()
-    if revision is None:
-        raise unprocessable("The revision does not exist")
-    return revision
+    refusal = unprocessable("The revision does not exist")
+    return call.related(Revision, named.guid, Revision.app_id == app.id, refusal=refusal)
 
 
 # Cancelling and continuing --------------------------------------------------------------------------------------------
@@ -353,7 +347,8 @@ def rollout_of(deployment: Deployment) -> Rollout:
     )
 
 
-def _active(call: Call, app: App) -> Deployment | None:
+def active(call: Call, app: App) -> Deployment | None:
+    """The one that goes on."""
     statement = select(Deployment).where(Deployment.app_id == app.id, Deployment.status_value == "ACTIVE")
     return call.session.scalars(statement).unique().one_or_none()
 

@@ -21,7 +21,7 @@ from controller.v3 import metadata, organizations
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Text, ToMany, ToOneOrNone
 from controller.v3.call import Call, Reply
-from controller.v3.errors import bad_query, not_authorized, not_found, unprocessable
+from controller.v3.errors import bad_query, not_found, unprocessable
 from controller.v3.listing import Listing, among
 from controller.v3.metadata import MetadataBody
 from controller.v3.presenting import common, to_many, to_one
@@ -315,12 +315,9 @@ def get_reservations(call: Call, guid: str) -> dict[str, Any]:
 
 def _owner_named(call: Call, guid: str) -> Organization:
     seen = call.access.organizations(Right.SEE_ORGANIZATION)
-    found = call.session.scalars(select(Organization).where(Organization.guid == guid, seen)).unique().one_or_none()
-    if found is None:
-        raise unprocessable(f"Organization with guid '{guid}' does not exist or you do not have access to it.")
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, found.id):
-        raise not_authorized()
-    call.refuse_suspended(found)
+    refusal = unprocessable(f"Organization with guid '{guid}' does not exist or you do not have access to it.")
+    found = call.related(Organization, guid, seen, refusal=refusal)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, found)
     call.require_flag("private_domain_creation")
     limit = found.quota.total_domains
     if limit is not None:
@@ -367,9 +364,7 @@ def _may_change(call: Call, domain: Domain) -> None:
     if domain.organization_id is None or domain.organization is None:
         call.require_admin()
         return
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, domain.organization_id):
-        raise not_authorized()
-    call.refuse_suspended(domain.organization)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, domain.organization)
 
 
 def _share(call: Call, domain: Domain, guids: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from controller.database.base import Labelled, Resource
 from controller.v3 import selectors
 from controller.v3.errors import bad_query
+from controller.v3.presenting import with_included
 
 if TYPE_CHECKING:
     from controller.v3.call import Call
@@ -129,13 +130,11 @@ class Listing:
             found = self._rows(session, rows, page_of_ids)
         if prepare is not None:
             prepare(found)
-        body: dict[str, Any] = {
+        body = {
             "pagination": pagination(call, page, per_page, total),
             "resources": [present(row) for row in found],
         }
-        if included is not None and (more := included(found)):
-            body["included"] = more
-        return body
+        return with_included(body, included(found) if included is not None else {})
 
     def _rows(self, session: Session, statement: Select[Any], ids: Sequence[int]) -> Sequence[Any]:
         """In the order of ``ids``. Only these are joined with what is shown of them; what a page skips is not."""

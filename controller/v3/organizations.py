@@ -15,7 +15,7 @@ from controller.v3 import metadata
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Name
 from controller.v3.call import Call, Reply
-from controller.v3.errors import not_authorized, unprocessable
+from controller.v3.errors import unprocessable
 from controller.v3.listing import Listing, ignoring_case
 from controller.v3.metadata import MetadataBody
 from controller.v3.people import join_as_creator
@@ -64,9 +64,7 @@ def visible(call: Call, guid: str) -> Organization:
 def manageable(call: Call, guid: str) -> Organization:
     """Raises ApiError: not there, or not the caller's to change."""
     organization = visible(call, guid)
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, organization.id):
-        raise not_authorized()
-    call.refuse_suspended(organization)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, organization)
     return organization
 
 

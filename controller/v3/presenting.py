@@ -21,6 +21,11 @@ def common(resource: Resource) -> dict[str, Any]:
     }
 
 
+def with_included(body: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """``more``: what ``include`` or ``fields`` asked for, by its plural; nothing is not shown."""
+    return {**body, "included": more} if more else body
+
+
 def to_one(guid: str | None) -> dict[str, Any]:
     return {"data": None if guid is None else {"guid": guid}}
 

@@ -104,12 +104,17 @@ def found(call: Call, guid: str) -> Process:
 
 
 def of_type(call: Call, app: App, kind: str) -> Process:
-    """The newest: during a deployment there are several of type web. Raises ApiError (ResourceNotFound)."""
-    statement = select(Process).where(Process.app_id == app.id, Process.type == kind).order_by(Process.id.desc())
-    process = call.session.scalars(statement.limit(1)).unique().one_or_none()
+    """The newest. Raises ApiError (ResourceNotFound)."""
+    process = newest(call, app, kind)
     if process is None:
         raise not_found(_NAME)
     return process
+
+
+def newest(call: Call, app: App, kind: str) -> Process | None:
+    """During a deployment there are several of type web."""
+    statement = select(Process).where(Process.app_id == app.id, Process.type == kind).order_by(Process.id.desc())
+    return call.session.scalars(statement.limit(1)).unique().one_or_none()
 
 
 def changeable(call: Call, process: Process) -> Process:

@@ -15,10 +15,10 @@ from controller.v3 import organizations, spaces, users
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Text, ToOne
 from controller.v3.call import Call, Reply
-from controller.v3.errors import not_authorized, unprocessable
+from controller.v3.errors import unprocessable
 from controller.v3.listing import Listing, among
 from controller.v3.people import account, known
-from controller.v3.presenting import common, to_one
+from controller.v3.presenting import common, to_one, with_included
 
 api = Api("Roles")
 INCLUDES: Final = ("user", "space", "organization")
@@ -123,8 +123,7 @@ def list_roles(call: Call) -> dict[str, Any]:
 def get_role(call: Call, guid: str) -> dict[str, Any]:
     """Get a role."""
     role = call.find(Role, guid, _visible(call), called="Role")
-    more = _included([role], call)
-    return {**present(role, call), **({"included": more} if more else {})}
+    return with_included(present(role, call), _included([role], call))
 
 
 @api.post("/v3/roles")
@@ -157,13 +156,13 @@ def delete_role(call: Call, guid: str) -> Reply:
     """Take a role away; a job."""
     role = call.find(Role, guid, _visible(call), called="Role")
     if role.organization is not None:
-        _may_manage(call, role.organization)
+        call.require_in_organization(Right.MANAGE_ORGANIZATION, role.organization)
         if role.type == "organization_user" and _has_space_roles(call, role.user, role.organization):
             raise unprocessable(
                 "Cannot delete organization_user role while user has roles in spaces in that organization."
             )
     elif role.space is not None:
-        _may_manage_space(call, role.space)
+        call.require_in_space(Right.MANAGE_SPACE, role.space)
     _recorded(call, "remove", role)
     return call.begin("role.delete", ("role", role.guid))
 
@@ -180,21 +179,11 @@ def _organization(call: Call, body: Create) -> Organization:
     relation = body.relationships.organization
     if relation is None or body.relationships.space is not None:
         raise unprocessable(f"Role '{body.type}' must be associated with an organization, and not with a space")
-    statement = select(Organization).where(
-        Organization.guid == relation.data.guid, call.access.organizations(Right.SEE_ORGANIZATION)
-    )
-    organization = call.session.scalars(statement).unique().one_or_none()
-    if organization is None:
-        raise unprocessable("Invalid organization. Ensure that the organization exists and you have access to it.")
-    _may_manage(call, organization)
+    seen = call.access.organizations(Right.SEE_ORGANIZATION)
+    refusal = unprocessable("Invalid organization. Ensure that the organization exists and you have access to it.")
+    organization = call.related(Organization, relation.data.guid, seen, refusal=refusal)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, organization)
     return organization
-
-
-def _may_manage(call: Call, organization: Organization) -> None:
-    """Raises ApiError (NotAuthorized, OrgSuspended)."""
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, organization.id):
-        raise not_authorized()
-    call.refuse_suspended(organization)
 
 
 def _space(call: Call, body: Create) -> Space:
@@ -202,15 +191,8 @@ def _space(call: Call, body: Create) -> Space:
     if relation is None or body.relationships.organization is not None:
         raise unprocessable(f"Role '{body.type}' must be associated with a space, and not with an organization")
     space = spaces.related(call, relation.data.guid)
-    _may_manage_space(call, space)
+    call.require_in_space(Right.MANAGE_SPACE, space)
     return space
-
-
-def _may_manage_space(call: Call, space: Space) -> None:
-    """Raises ApiError (NotAuthorized, OrgSuspended, SpaceSuspended)."""
-    if not call.access.in_space(Right.MANAGE_SPACE, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
 
 
 def _user(call: Call, named: UserNamed) -> User:

@@ -21,10 +21,10 @@ from controller.v3 import destinations, domains, metadata, organizations, route_
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Text, ToMany, ToOne
 from controller.v3.call import Call, Reply
-from controller.v3.errors import not_authorized, unprocessable
+from controller.v3.errors import unprocessable
 from controller.v3.listing import Listing, among, among_numbers
 from controller.v3.metadata import MetadataBody
-from controller.v3.presenting import common, to_many, to_one
+from controller.v3.presenting import common, to_many, to_one, with_included
 
 api = Api("Routes")
 INCLUDES: Final = ("domain", "space", "space.organization")
@@ -114,9 +114,7 @@ def found(call: Call, guid: str) -> Route:
 def changeable(call: Call, guid: str, right: Right = Right.OPERATE) -> Route:
     """Raises ApiError: not there, not the caller's to change, or suspended."""
     route = found(call, guid)
-    if not call.access.in_space(right, route.space):
-        raise not_authorized()
-    call.refuse_suspended(route.space.organization, route.space, route.guid)
+    call.require_in_space(right, route.space, route.guid)
     return route
 
 
@@ -159,8 +157,7 @@ def list_app_routes(call: Call, guid: str) -> dict[str, Any]:
 def get_route(call: Call, guid: str) -> dict[str, Any]:
     """Get a route."""
     route = found(call, guid)
-    more = included([route], call)
-    return {**present(route, call), **({"included": more} if more else {})}
+    return with_included(present(route, call), included([route], call))
 
 
 @api.post("/v3/routes")
@@ -168,10 +165,9 @@ def create_route(call: Call, body: Create) -> dict[str, Any]:
     """Create a route."""
     call.require_flag("route_creation")
     space = spaces.related(call, body.relationships.space.data.guid)
-    domain = _domain_named(call, body.relationships.domain.data.guid)
-    if not call.access.in_space(Right.OPERATE, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    refusal = unprocessable("Invalid domain. Ensure that the domain exists and you have access to it.")
+    domain = call.related(Domain, body.relationships.domain.data.guid, domains.visible(call), refusal=refusal)
+    call.require_in_space(Right.OPERATE, space)
     options = options_of(body.options)
     route = add(call, space, domain, body.host or "", body.path or "", body.port or 0, options)
     metadata.merge(route, body.metadata)
@@ -240,9 +236,7 @@ def delete_unmapped_routes(call: Call, guid: str) -> Reply:
         raise unprocessable(
             "Mass delete not supported for routes. Use 'unmapped=true' parameter to delete all unmapped routes."
         )
-    if not call.access.in_space(Right.OPERATE, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(Right.OPERATE, space)
     return call.begin("space.delete_unmapped_routes", ("space", space.guid))
 
 
@@ -386,14 +380,6 @@ def included(routes: Sequence[Route], call: Call) -> dict[str, Any]:
         owners = {route.space.organization.id: route.space.organization for route in routes}
         more["organizations"] = [organizations.present(row, call) for row in owners.values()]
     return more
-
-
-def _domain_named(call: Call, guid: str) -> Domain:
-    statement = select(Domain).where(Domain.guid == guid, domains.visible(call))
-    domain = call.session.scalars(statement).unique().one_or_none()
-    if domain is None:
-        raise unprocessable("Invalid domain. Ensure that the domain exists and you have access to it.")
-    return domain
 
 
 def _tcp_port(call: Call, domain: Domain, port: int) -> int:

@@ -280,9 +280,7 @@ def _unbind(call: Call, guid: str, phase: Phase, space_guid: str) -> Reply:
     space = call.session.scalars(statement).one_or_none()
     if space is None:
         raise refusal
-    if not call.access.in_space(Right.MANAGE_SPACE, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(Right.MANAGE_SPACE, space)
     binding = call.session.scalars(
         select(SecurityGroupSpace).where(
             SecurityGroupSpace.security_group_id == group.id,

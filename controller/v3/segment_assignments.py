@@ -12,7 +12,7 @@ from controller.v3 import organizations, spaces
 from controller.v3.api import Api
 from controller.v3.bodies import ToOneOrNone
 from controller.v3.call import Call
-from controller.v3.errors import not_authorized, unprocessable
+from controller.v3.errors import unprocessable
 from controller.v3.presenting import to_one
 
 api = Api("Isolation segments")
@@ -47,9 +47,7 @@ def get_of_space(call: Call, guid: str) -> dict[str, Any]:
 def set_of_space(call: Call, guid: str, body: ToOneOrNone) -> dict[str, Any]:
     """Put a space into an isolation segment, or into that of its organization. Apps move when they restart."""
     space = spaces.visible(call, guid)
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, space.organization_id):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, space.organization, space)
     segment = _entitled(call, space.organization, body, " that this space belongs to")
     space.isolation_segment_id = segment
     call.session.flush()

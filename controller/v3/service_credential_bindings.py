@@ -18,7 +18,7 @@ from controller.v3.call import Call, Reply
 from controller.v3.errors import not_authorized, unprocessable
 from controller.v3.listing import Listing, among
 from controller.v3.metadata import MetadataBody
-from controller.v3.presenting import common, to_one
+from controller.v3.presenting import common, to_one, with_included
 from controller.v3.service_instances import done
 
 api = Api("Service credential bindings")
@@ -123,8 +123,7 @@ def list_bindings(call: Call) -> dict[str, Any]:
 def get_binding(call: Call, guid: str) -> dict[str, Any]:
     """Get a binding."""
     binding = _found(call, guid)
-    more = _included([binding], call)
-    return {**present(binding, call), **({"included": more} if more else {})}
+    return with_included(present(binding, call), _included([binding], call))
 
 
 @api.post("/v3/service_credential_bindings")
@@ -133,7 +132,7 @@ def create_binding(call: Call, body: Create) -> dict[str, Any]:
     instance = _instance(call, body.relationships.service_instance.data.guid)
     if body.parameters:
         raise unprocessable("Binding parameters are not supported for user-provided service instances")
-    app = _app(call, body)
+    app = _app(call, body, instance)
     if app is None:
         raise unprocessable(
             "Service credential bindings of type 'key' are not supported for user-provided service instances."
@@ -215,14 +214,11 @@ def get_parameters(call: Call, guid: str) -> dict[str, Any]:
 
 
 def _instance(call: Call, guid: str) -> ServiceInstance:
-    statement = select(ServiceInstance).where(ServiceInstance.guid == guid, service_instances.visible(call))
-    instance = call.session.scalars(statement).unique().one_or_none()
-    if instance is None:
-        raise unprocessable(f"The service instance could not be found: '{guid}'")
-    return instance
+    refusal = unprocessable(f"The service instance could not be found: '{guid}'")
+    return call.related(ServiceInstance, guid, service_instances.visible(call), refusal=refusal)
 
 
-def _app(call: Call, body: Create) -> App | None:
+def _app(call: Call, body: Create, instance: ServiceInstance) -> App | None:
     """The app to bind, in which the caller may work. Raises ApiError."""
     if body.type == "key":
         return None
@@ -230,13 +226,8 @@ def _app(call: Call, body: Create) -> App | None:
         raise unprocessable("Relationships app can't be blank")
     guid = body.relationships.app.data.guid
     seen = call.access.spaces(Right.READ_SPACE, App.space_id)
-    app = call.session.scalars(select(App).where(App.guid == guid, seen)).unique().one_or_none()
-    if app is None:
-        raise unprocessable(f"The app could not be found: '{guid}'")
-    if not call.access.in_space(Right.OPERATE, app.space):
-        raise not_authorized()
-    call.refuse_suspended(app.space.organization, app.space)
-    instance = _instance(call, body.relationships.service_instance.data.guid)
+    app = call.related(App, guid, seen, refusal=unprocessable(f"The app could not be found: '{guid}'"))
+    call.require_in_space(Right.OPERATE, app.space)
     if instance.space_id != app.space_id:
         raise unprocessable("The service instance and the app are in different spaces")
     return app
@@ -246,9 +237,7 @@ def _may_change(call: Call, binding: ServiceCredentialBinding) -> None:
     """Raises ApiError (NotAuthorized, suspended)."""
     space = binding.app.space if binding.app is not None else binding.service_instance.space
     right = Right.OPERATE if binding.type == "app" else Right.DEVELOP
-    if not call.access.in_space(right, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(right, space)
 
 
 def _included(bindings: Sequence[ServiceCredentialBinding], call: Call) -> dict[str, Any]:

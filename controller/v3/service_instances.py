@@ -23,10 +23,10 @@ from controller.v3 import metadata, spaces
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Name, Text, ToMany, ToOne
 from controller.v3.call import Call, Reply
-from controller.v3.errors import bad_query, not_authorized, not_found, unprocessable
+from controller.v3.errors import bad_query, not_authorized, unprocessable
 from controller.v3.listing import Listing, among, ignoring_case, values
 from controller.v3.metadata import MetadataBody
-from controller.v3.presenting import common, moment, to_many, to_one
+from controller.v3.presenting import common, moment, to_many, to_one, with_included
 
 api = Api("Service instances")
 USER_PROVIDED: Final = "user-provided"
@@ -147,9 +147,7 @@ def found(call: Call, guid: str) -> ServiceInstance:
 def changeable(call: Call, guid: str) -> ServiceInstance:
     """Raises ApiError: not there, or not the caller's to change."""
     instance = found(call, guid)
-    if not call.access.in_space(Right.DEVELOP, instance.space):
-        raise not_authorized()
-    call.refuse_suspended(instance.space.organization, instance.space)
+    call.require_in_space(Right.DEVELOP, instance.space)
     return instance
 
 
@@ -172,8 +170,7 @@ def get_service_instance(call: Call, guid: str) -> dict[str, Any]:
     """Get a service instance."""
     check_fields(call)
     instance = found(call, guid)
-    more = _fields([instance], call)
-    return {**present(instance, call), **({"included": more} if more else {})}
+    return with_included(present(instance, call), _fields([instance], call))
 
 
 @api.post("/v3/service_instances")
@@ -181,9 +178,7 @@ def create_service_instance(call: Call, body: Create) -> dict[str, Any]:
     """Create a service instance."""
     call.require_flag("service_instance_creation")
     space = spaces.related(call, body.relationships.space.data.guid)
-    if not call.access.in_space(Right.DEVELOP, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(Right.DEVELOP, space)
     if body.type == "managed":
         raise unprocessable(
             "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it."
@@ -276,9 +271,7 @@ def get_parameters(call: Call, guid: str) -> dict[str, Any]:
 @api.get("/v3/service_instances/{guid}/permissions")
 def get_permissions(call: Call, guid: str) -> dict[str, Any]:
     """What the caller may do with an instance."""
-    instance = call.session.scalars(select(ServiceInstance).where(ServiceInstance.guid == guid)).unique().one_or_none()
-    if instance is None:
-        raise not_found("Service instance")
+    instance = call.find(ServiceInstance, guid, called="Service instance")
     return {
         "manage": call.access.in_space(Right.DEVELOP, instance.space),
         "read": call.access.in_space(Right.READ_SPACE, instance.space),

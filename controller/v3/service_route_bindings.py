@@ -15,10 +15,10 @@ from controller.v3 import metadata, routes, service_instances
 from controller.v3.api import Api
 from controller.v3.bodies import Body, ToOne
 from controller.v3.call import Call, Reply
-from controller.v3.errors import ApiError, not_authorized, unprocessable
+from controller.v3.errors import ApiError, unprocessable
 from controller.v3.listing import Listing, among
 from controller.v3.metadata import MetadataBody
-from controller.v3.presenting import common, to_one
+from controller.v3.presenting import common, to_one, with_included
 from controller.v3.service_instances import done
 
 api = Api("Service route bindings")
@@ -73,9 +73,7 @@ def _visible(call: Call) -> ColumnElement[bool]:
 
 def _changeable(call: Call, guid: str) -> ServiceRouteBinding:
     binding = call.find(ServiceRouteBinding, guid, _visible(call), called="Service route binding")
-    if not call.access.in_space(Right.DEVELOP, binding.route.space):
-        raise not_authorized()
-    call.refuse_suspended(binding.route.space.organization, binding.route.space)
+    call.require_in_space(Right.DEVELOP, binding.route.space)
     return binding
 
 
@@ -98,36 +96,21 @@ def list_bindings(call: Call) -> dict[str, Any]:
 def get_binding(call: Call, guid: str) -> dict[str, Any]:
     """Get a binding of a route."""
     binding = call.find(ServiceRouteBinding, guid, _visible(call), called="Service route binding")
-    more = _included([binding], call)
-    return {**present(binding, call), **({"included": more} if more else {})}
+    return with_included(present(binding, call), _included([binding], call))
 
 
 @api.post("/v3/service_route_bindings")
 def create_binding(call: Call, body: Create) -> dict[str, Any]:
     """Send a route's requests through a service first."""
     relations = body.relationships
-    instance = (
-        call.session.scalars(
-            select(ServiceInstance).where(
-                ServiceInstance.guid == relations.service_instance.data.guid, service_instances.visible(call)
-            )
-        )
-        .unique()
-        .one_or_none()
-    )
-    if instance is None:
-        raise unprocessable(f"The service instance could not be found: {relations.service_instance.data.guid}")
-    route = (
-        call.session.scalars(select(Route).where(Route.guid == relations.route.data.guid, routes.visible(call)))
-        .unique()
-        .one_or_none()
-    )
-    if route is None:
-        raise unprocessable(f"The route could not be found: {relations.route.data.guid}")
+    guid = relations.service_instance.data.guid
+    refusal = unprocessable(f"The service instance could not be found: {guid}")
+    instance = call.related(ServiceInstance, guid, service_instances.visible(call), refusal=refusal)
+    guid = relations.route.data.guid
+    refusal = unprocessable(f"The route could not be found: {guid}")
+    route = call.related(Route, guid, routes.visible(call), refusal=refusal)
     for space in (route.space, instance.space):
-        if not call.access.in_space(Right.DEVELOP, space):
-            raise not_authorized()
-        call.refuse_suspended(space.organization, space)
+        call.require_in_space(Right.DEVELOP, space)
     if route.space_id != instance.space_id:
         raise unprocessable("The service instance and the route are in different spaces.")
     if route.domain.internal or route.domain.router_group_guid is not None:

@@ -10,7 +10,7 @@ from controller.v3 import spaces
 from controller.v3.api import Api
 from controller.v3.bodies import Body
 from controller.v3.call import Call
-from controller.v3.errors import not_authorized, not_found
+from controller.v3.errors import not_found
 
 api = Api("Space features")
 _SSH: Final = "ssh"
@@ -40,9 +40,7 @@ def get_feature(call: Call, guid: str, name: str) -> dict[str, Any]:
 def update_feature(call: Call, guid: str, name: str, body: Update) -> dict[str, Any]:
     """Switch a feature of a space."""
     space = _with_feature(call, guid, name)
-    if not call.access.in_space(Right.MANAGE_SPACE, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(Right.MANAGE_SPACE, space)
     space.allow_ssh = body.enabled
     return present(space)
 

@@ -16,7 +16,7 @@ from controller.v3 import named, quota_limits
 from controller.v3.api import Api
 from controller.v3.bodies import Body, Name, ToMany, ToOne
 from controller.v3.call import Call, Reply
-from controller.v3.errors import not_authorized, unprocessable
+from controller.v3.errors import unprocessable
 from controller.v3.listing import Listing, among
 from controller.v3.presenting import common, to_many, to_one
 from controller.v3.quota_limits import Limits
@@ -100,9 +100,8 @@ def create_quota(call: Call, body: Create) -> dict[str, Any]:
     """Create a space quota, and apply it."""
     guid = body.relationships.organization.data.guid
     seen = call.access.organizations(Right.SEE_ORGANIZATION)
-    found = call.session.scalars(select(Organization).where(Organization.guid == guid, seen)).unique().one_or_none()
-    if found is None:
-        raise unprocessable(f"Organization with guid '{guid}' does not exist, or you do not have access to it.")
+    refusal = unprocessable(f"Organization with guid '{guid}' does not exist, or you do not have access to it.")
+    found = call.related(Organization, guid, seen, refusal=refusal)
     quota = SpaceQuota(name=body.name, organization=found)
     _may_change(call, quota)
     _change(call, quota, body)
@@ -176,9 +175,7 @@ def _changeable(call: Call, guid: str) -> SpaceQuota:
 
 
 def _may_change(call: Call, quota: SpaceQuota) -> None:
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, quota.organization.id):
-        raise not_authorized()
-    call.refuse_suspended(quota.organization)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, quota.organization)
 
 
 def _shown(call: Call, quota: SpaceQuota) -> dict[str, Any]:

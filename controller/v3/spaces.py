@@ -20,7 +20,7 @@ from controller.v3.call import Call, Reply
 from controller.v3.errors import invalid_relation, not_authorized, unprocessable
 from controller.v3.listing import Listing, among, ignoring_case
 from controller.v3.metadata import MetadataBody
-from controller.v3.presenting import common, to_one
+from controller.v3.presenting import common, to_one, with_included
 
 api = Api("Spaces")
 LISTING = Listing(
@@ -86,11 +86,7 @@ def visible(call: Call, guid: str) -> Space:
 
 def related(call: Call, guid: str) -> Space:
     """A space that a body names. Raises ApiError (UnprocessableEntity): none, or none that the caller may see."""
-    statement = select(Space).where(Space.guid == guid, call.access.spaces(Right.READ_SPACE))
-    space = call.session.scalars(statement).unique().one_or_none()
-    if space is None:
-        raise invalid_relation("space")
-    return space
+    return call.related(Space, guid, call.access.spaces(Right.READ_SPACE), refusal=invalid_relation("space"))
 
 
 @api.get("/v3/spaces", listing=LISTING)
@@ -109,8 +105,7 @@ def list_spaces(call: Call) -> dict[str, Any]:
 def get_space(call: Call, guid: str) -> dict[str, Any]:
     """Get a space."""
     space = visible(call, guid)
-    more = _included([space], call)
-    return {**present(space, call), **({"included": more} if more else {})}
+    return with_included(present(space, call), _included([space], call))
 
 
 @api.post("/v3/spaces")
@@ -118,14 +113,9 @@ def create_space(call: Call, body: Create) -> dict[str, Any]:
     """Create a space."""
     guid = body.relationships.organization.data.guid
     seen = call.access.organizations(Right.SEE_ORGANIZATION)
-    organization = (
-        call.session.scalars(select(Organization).where(Organization.guid == guid, seen)).unique().one_or_none()
-    )
-    if organization is None:
-        raise unprocessable("Invalid organization. Ensure the organization exists and you have access to it.")
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, organization.id):
-        raise not_authorized()
-    call.refuse_suspended(organization)
+    refusal = unprocessable("Invalid organization. Ensure the organization exists and you have access to it.")
+    organization = call.related(Organization, guid, seen, refusal=refusal)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, organization)
     space = Space(name=body.name, organization=organization, labels={}, annotations={})
     metadata.merge(space, body.metadata)
     with call.refusing("uq_spaces_organization_id_name", unprocessable("Name must be unique per organization")):
@@ -158,9 +148,7 @@ def update_space(call: Call, guid: str, body: Update) -> dict[str, Any]:
 def delete_space(call: Call, guid: str) -> Reply:
     """Delete a space with all that is in it; a job."""
     space = visible(call, guid)
-    if not call.access.in_organization(Right.MANAGE_ORGANIZATION, space.organization_id):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_organization(Right.MANAGE_ORGANIZATION, space.organization, space)
     call.record("audit.space.delete-request", _target(space), space=space)
     return call.begin("space.delete", ("space", space.guid))
 

@@ -184,11 +184,7 @@ def _template(call: Call, app: App, body: Create) -> Process | None:
     """The process of the app whose command and sizes it takes. Raises ApiError."""
     if body.template is None:
         return None
-    wanted = select(Process).where(Process.guid == body.template.process.guid, Process.app_id == app.id)
-    process = call.session.scalars(wanted).unique().one_or_none()
-    if process is None:
-        raise not_found("Process")
-    return process
+    return call.find(Process, body.template.process.guid, Process.app_id == app.id, called="Process")
 
 
 def _droplet(call: Call, app: App, body: Create) -> Droplet:

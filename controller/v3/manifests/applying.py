@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, or_, select
 
-from controller.database.applications import App, Deployment, Process
+from controller.database.applications import App
 from controller.database.services import ServiceCredentialBinding, ServiceInstance, ServiceInstanceShare
 from controller.database.tenancy import Space
 from controller.v3 import (
@@ -20,6 +20,7 @@ from controller.v3 import (
     app_environment,
     app_features,
     apps,
+    deployments,
     lifecycles,
     processes,
     service_credential_bindings,
@@ -106,7 +107,7 @@ def _lifecycle(app: App, wish: Wish) -> Lifecycle:
 
 def _apply_process(call: Call, app: App, wish: ProcessWish) -> None:
     """What changes nothing is not done: it may come while the app is deployed."""
-    process = _newest(call, app, wish.type) or processes.add(call, app, wish.type)
+    process = processes.newest(call, app, wish.type) or processes.add(call, app, wish.type)
     if wish.update.model_fields_set:
         processes.change(call, process, wish.update, while_deploying=True)
     scale = {
@@ -115,22 +116,11 @@ def _apply_process(call: Call, app: App, wish: ProcessWish) -> None:
         if getattr(process, column) != value
     }
     if wish.type == processes.WEB and "instances" in wish.scale.model_fields_set:
-        deployment = _deployment(call, app)
-        if deployment is not None:
+        deployment = deployments.active(call, app)
+        if deployment is not None:  # it scales the web process then, up to the number that it knows
             deployment.original_web_instances = scale.pop("instances", process.instances)
     if scale:
         processes.rescale(call, process, processes.Scale.model_construct(**scale))
-
-
-def _newest(call: Call, app: App, kind: str) -> Process | None:
-    statement = select(Process).where(Process.app_id == app.id, Process.type == kind).order_by(Process.id.desc())
-    return call.session.scalars(statement.limit(1)).unique().one_or_none()
-
-
-def _deployment(call: Call, app: App) -> Deployment | None:
-    """The one that goes on: it is what scales the web process then, up to the number that it knows."""
-    statement = select(Deployment).where(Deployment.app_id == app.id, Deployment.status_value == "ACTIVE")
-    return call.session.scalars(statement).unique().one_or_none()
 
 
 def _apply_sidecars(call: Call, app: App, wishes: list[SidecarWish]) -> None:

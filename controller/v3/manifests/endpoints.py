@@ -85,7 +85,5 @@ def get_manifest(call: Call, guid: str) -> Reply:
 def _space(call: Call, guid: str) -> Space:
     """Raises ApiError: not there, not the caller's to work in, suspended."""
     space = spaces.visible(call, guid)
-    if not call.access.in_space(Right.DEVELOP, space):
-        raise not_authorized()
-    call.refuse_suspended(space.organization, space)
+    call.require_in_space(Right.DEVELOP, space)
     return space
